@@ -1,0 +1,2 @@
+//! Many calls, one answer: aggregation of several upstreams into one document.
+#![forbid(unsafe_code)]

@@ -1,0 +1,274 @@
+//! Request and response heads.
+
+use crate::fields::{Fields, Span};
+use std::fmt;
+
+/// A protocol version as it stood on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Version {
+    /// As it stands in a request line and in logs, such as `HTTP/1.1`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// The methods that routing and retries treat by name (RFC 9110 §9, RFC 5789); any other is `Other`, its
+/// text in [`RequestHead::method_text`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Method {
+    /// GET
+    #[default]
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// PATCH
+    Patch,
+    /// OPTIONS
+    Options,
+    /// TRACE, which the edge refuses.
+    Trace,
+    /// CONNECT, which the edge refuses.
+    Connect,
+    /// Any other token.
+    Other,
+}
+
+impl Method {
+    /// Reads a method; it is case-sensitive (RFC 9110 §9.1).
+    #[must_use]
+    pub fn from_bytes(text: &[u8]) -> Self {
+        match text {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"PATCH" => Method::Patch,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"CONNECT" => Method::Connect,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's name; `OTHER` for one that is not known here. For metric labels, which are a closed set.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Patch => "PATCH",
+            Method::Options => "OPTIONS",
+            Method::Trace => "TRACE",
+            Method::Connect => "CONNECT",
+            Method::Other => "OTHER",
+        }
+    }
+
+    /// Whether sending it twice has the effect of sending it once (RFC 9110 §9.2.2).
+    #[must_use]
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Method::Post | Method::Patch | Method::Connect | Method::Other)
+    }
+}
+
+/// How the length of a body is known (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// There is no body.
+    #[default]
+    None,
+    /// Exactly so many bytes.
+    Length(u64),
+    /// Delimited by the chunked coding, or by the frames of HTTP/2.
+    Chunked,
+    /// Ended by the close of the connection; responses only.
+    Close,
+}
+
+/// A request's head: the request line and the fields. Method and target live in the fields' buffer.
+#[derive(Clone, Default)]
+pub struct RequestHead {
+    /// The fields, in wire order. In HTTP/2 `:authority` stands here as `host`.
+    pub fields: Fields,
+    /// How long the body is.
+    pub framing: Framing,
+    /// The version the client spoke.
+    pub version: Version,
+    /// The method, by name.
+    pub method: Method,
+    method_text: Span,
+    target: Span,
+}
+
+impl RequestHead {
+    /// Sets the request line. The target is kept as it was sent: the firewall inspects the raw bytes.
+    pub fn set_line(&mut self, method: &[u8], target: &[u8], version: Version) {
+        self.method = Method::from_bytes(method);
+        self.method_text = self.fields.intern(method);
+        self.target = self.fields.intern(target);
+        self.version = version;
+    }
+
+    /// The method as it was sent.
+    #[must_use]
+    pub fn method_text(&self) -> &[u8] {
+        self.fields.text(self.method_text)
+    }
+
+    /// The request target as it was sent.
+    #[must_use]
+    pub fn raw_target(&self) -> &[u8] {
+        self.fields.text(self.target)
+    }
+
+    /// Forgets the message and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.framing = Framing::None;
+        self.method = Method::Get;
+        self.version = Version::Http11;
+        self.method_text = Span::default();
+        self.target = Span::default();
+    }
+}
+
+impl fmt::Debug for RequestHead {
+    /// Without the target's query and the fields' values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.raw_target().split(|b| *b == b'?').next().unwrap_or_default();
+        f.debug_struct("RequestHead")
+            .field("method", &String::from_utf8_lossy(self.method_text()))
+            .field("path", &String::from_utf8_lossy(path))
+            .field("version", &self.version)
+            .field("framing", &self.framing)
+            .field("fields", &self.fields)
+            .finish()
+    }
+}
+
+/// A response's head.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// The fields, in wire order.
+    pub fields: Fields,
+    /// How long the body is.
+    pub framing: Framing,
+    /// The version the sender spoke.
+    pub version: Version,
+}
+
+impl ResponseHead {
+    /// A head with this status and no field.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        ResponseHead { status, ..ResponseHead::default() }
+    }
+
+    /// Forgets the message and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.status = 0;
+        self.framing = Framing::None;
+        self.version = Version::Http11;
+    }
+
+    /// The media type without its parameters, trimmed, in the case it was sent in.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&str> {
+        media_type(&self.fields)
+    }
+}
+
+impl RequestHead {
+    /// The media type without its parameters, trimmed, in the case it was sent in.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&str> {
+        media_type(&self.fields)
+    }
+}
+
+fn media_type(fields: &Fields) -> Option<&str> {
+    fields.get_str("content-type").map(|value| value.split(';').next().unwrap_or_default().trim())
+}
+
+/// The reason phrase that RFC 9110 §15 (and RFC 6585) gives a status; empty for one it does not name.
+#[must_use]
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}

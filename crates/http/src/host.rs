@@ -1,0 +1,114 @@
+//! The authority a request is for.
+
+use std::fmt;
+
+/// A canonical authority: host in lower case without a trailing dot, and the port if one was given.
+///
+/// ```
+/// use portcullis_http::Host;
+///
+/// let host = Host::parse("EXAMPLE.com.:8443").unwrap();
+/// assert_eq!((host.name(), host.port()), ("example.com", Some(8443)));
+/// assert!(Host::parse("user@example.com").is_none());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    name: String,
+    port: Option<u16>,
+}
+
+impl Host {
+    /// Reads an authority (RFC 9110 §7.2, RFC 3986 §3.2.2): a name of letters, digits, `-`, `_` and `.`, an
+    /// IPv4 address, or an IPv6 address in brackets, with an optional port. User information is refused.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, tail) = rest.split_once(']')?;
+                let address: std::net::Ipv6Addr = address.parse().ok()?;
+                (
+                    format!("[{address}]"),
+                    tail.strip_prefix(':').or(if tail.is_empty() { Some("") } else { None })?,
+                )
+            }
+            None => {
+                let (name, port) = text.split_once(':').unwrap_or((text, ""));
+                (canonical_name(name)?, port)
+            }
+        };
+        let has_port = text.ends_with(':') || !port.is_empty();
+        let port = if has_port { Some(parse_port(port)?) } else { None };
+        Some(Host { name, port })
+    }
+
+    /// The host without a port, canonical; an IPv6 address stands in brackets.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port, if one was given.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether no host was given (HTTP/1.0).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+fn canonical_name(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let plain = !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_forms() {
+        for (text, canonical) in [
+            ("EXAMPLE.com", "example.com"),
+            ("a.b.:80", "a.b:80"),
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]", "[::1]"),
+            ("[0:0::1]:1", "[::1]:1"),
+            ("x_y", "x_y"),
+        ] {
+            assert_eq!(Host::parse(text).unwrap().to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn a30_forms_that_are_no_authority() {
+        for text in [
+            "", ".", "a b", "x@a", "a, b", "a/b", "a:99999", "a:", "a:+1", "a..b", "[::1", "::1", "[::1]x",
+            "a:1:2", "a\\b", "é", "a?b",
+        ] {
+            assert_eq!(Host::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Names of a request: its id and its place in a trace.
+
+use std::fmt;
+
+/// A request's id: in every answer, log line and forwarded request. 1 to 64 plain characters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    text: [u8; 64],
+    len: u8,
+}
+
+impl RequestId {
+    /// A new random id of 32 hexadecimal digits. Names a request; protects nothing.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut text = [0; 64];
+        write_hex(fastrand::u128(..), 32, &mut text);
+        RequestId { text, len: 32 }
+    }
+
+    /// An id that a trusted proxy has given: 1 to 64 letters, digits, `-`, `_`, `.`. `None` for any other.
+    #[must_use]
+    pub fn from_trusted(given: &[u8]) -> Option<Self> {
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let len = u8::try_from(given.len()).ok().filter(|&len| len > 0 && len <= 64)?;
+        if !given.iter().all(plain) {
+            return None;
+        }
+        let mut text = [0; 64];
+        text.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+        Some(RequestId { text, len })
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.text
+            .get(..usize::from(self.len))
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Writes the last `digits` hexadecimal digits of `value` to the start of `out`.
+fn write_hex(mut value: u128, digits: usize, out: &mut [u8]) {
+    for slot in out.iter_mut().take(digits).rev() {
+        let nibble = u8::try_from(value & 15).unwrap_or(0);
+        *slot = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        value >>= 4;
+    }
+}
+
+/// A W3C trace context (Trace Context, level 1): the trace a request belongs to, and our span in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
+}
+
+impl TraceContext {
+    /// Continues the trace that `traceparent` names, or begins one where it is missing or malformed. The
+    /// sampling flag is taken over only from a trusted peer: an untrusted one could have us record all.
+    #[must_use]
+    pub fn continue_from(traceparent: Option<&[u8]>, trusted: bool) -> Self {
+        let given = traceparent.and_then(parse_traceparent);
+        TraceContext {
+            trace_id: given.map_or_else(|| fastrand::u128(1..), |(trace_id, _)| trace_id),
+            span_id: fastrand::u64(1..),
+            sampled: trusted && given.is_some_and(|(_, sampled)| sampled),
+        }
+    }
+
+    /// The trace's id, 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// The `traceparent` field's value for the next hop: 55 characters.
+    #[must_use]
+    pub fn traceparent(&self) -> [u8; 55] {
+        let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        if let Some(slot) = out.get_mut(3..35) {
+            write_hex(self.trace_id, 32, slot);
+        }
+        if let Some(slot) = out.get_mut(36..52) {
+            write_hex(u128::from(self.span_id), 16, slot);
+        }
+        if let Some(flag) = out.last_mut() {
+            *flag = if self.sampled { b'1' } else { b'0' };
+        }
+        out
+    }
+}
+
+/// Trace id and sampling flag of a `traceparent` (version 00: `00-<32 hex>-<16 hex>-<2 hex>`).
+fn parse_traceparent(text: &[u8]) -> Option<(u128, bool)> {
+    let text = std::str::from_utf8(text).ok().filter(|t| t.len() == 55)?;
+    let mut parts = text.split('-');
+    let lower_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if version != "00"
+        || !lower_hex(trace, 32)
+        || !lower_hex(span, 16)
+        || !lower_hex(flags, 2)
+        || parts.next().is_some()
+    {
+        return None;
+    }
+    let trace = u128::from_str_radix(trace, 16).ok().filter(|&id| id != 0)?;
+    u64::from_str_radix(span, 16).ok().filter(|&id| id != 0)?;
+    Some((trace, u8::from_str_radix(flags, 16).ok()? & 1 == 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_trace_goes_on_with_a_span_of_ours() {
+        let trace = TraceContext::continue_from(Some(PARENT), true);
+        let next = trace.traceparent();
+        assert_eq!(next[..36], PARENT[..36]);
+        assert_ne!(next[36..52], PARENT[36..52]);
+        assert_eq!(next[53..], *b"01");
+        assert_eq!(TraceContext::continue_from(Some(PARENT), false).traceparent()[53..], *b"00");
+    }
+
+    #[test]
+    fn j5_malformed_traces_begin_anew() {
+        for bad in [
+            &b"00-00000000000000000000000000000000-00f067aa0ba902b7-01"[..],
+            b"",
+            b"x",
+            &PARENT[1..],
+            b"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            b"00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            let next = TraceContext::continue_from(Some(bad), true).traceparent();
+            assert_ne!(next[3..35], PARENT[3..35]);
+            assert_eq!(next[53..], *b"00");
+        }
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(RequestId::random().as_str().len(), 32);
+        assert_ne!(RequestId::random(), RequestId::random());
+        assert_eq!(RequestId::from_trusted(b"a-1").unwrap().as_str(), "a-1");
+        for bad in [&b""[..], b"a b", b"\"", &[b'a'; 65]] {
+            assert!(RequestId::from_trusted(bad).is_none());
+        }
+    }
+}

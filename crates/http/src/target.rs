@@ -1,0 +1,377 @@
+//! One reading of the request target, made before anything else looks at it.
+
+use std::fmt;
+
+/// A request target in its one canonical form: what the router matches, policies and firewall judge, and the
+/// upstream receives. The raw bytes stay in the request head for the firewall.
+///
+/// The path is decoded once, its dot segments and empty segments removed, and encoded again so that each
+/// path has exactly one spelling: characters that a path segment may hold plainly (RFC 3986 `pchar`) stand
+/// plainly, all others as `%HH` in upper case. What a second decoding would change into a separator, a dot
+/// segment or NUL is refused, and so is what backends are known to read in more than one way: encoded
+/// separators, backslashes, path parameters (`;`), overlong or broken UTF-8, control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    path: String,
+    query: Option<String>,
+    authority: Option<String>,
+    asterisk: bool,
+}
+
+/// Why a target was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// Neither `/path`, nor an absolute `http(s)` URI, nor `*`.
+    Form,
+    /// A byte that may not stand in a target (RFC 3986): control, space, `#`, `\`, or beyond ASCII.
+    Byte,
+    /// `%` without two hexadecimal digits.
+    PercentEncoding,
+    /// An encoded `/` or `\`.
+    EncodedSeparator,
+    /// An encoded control character or NUL.
+    EncodedControl,
+    /// The decoded path is not UTF-8.
+    Utf8,
+    /// Decoding twice would read a separator, a dot or NUL.
+    DoubleEncoding,
+    /// A path parameter (`;`).
+    PathParameter,
+    /// `..` beyond the root.
+    Traversal,
+}
+
+impl TargetError {
+    /// The reason's name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TargetError::Form => "target_form",
+            TargetError::Byte => "target_byte",
+            TargetError::PercentEncoding => "percent_encoding",
+            TargetError::EncodedSeparator => "encoded_separator",
+            TargetError::EncodedControl => "encoded_control",
+            TargetError::Utf8 => "path_utf8",
+            TargetError::DoubleEncoding => "double_encoding",
+            TargetError::PathParameter => "path_parameter",
+            TargetError::Traversal => "path_traversal",
+        }
+    }
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl Target {
+    /// Reads a target as it stood in the request line (RFC 9112 §3.2) or in `:path`. `*` is read as such;
+    /// whether it may stand with the method is for the caller to say ([`Target::is_asterisk`]).
+    ///
+    /// # Errors
+    /// A [`TargetError`] that says what a second reader could read otherwise.
+    pub fn parse(raw: &[u8]) -> Result<Self, TargetError> {
+        if raw.iter().any(|&b| b <= 0x20 || b >= 0x7f || b == b'#' || b == b'\\') {
+            return Err(TargetError::Byte);
+        }
+        let raw = std::str::from_utf8(raw).map_err(|_| TargetError::Byte)?;
+        if raw == "*" {
+            return Ok(Target { asterisk: true, path: "*".to_owned(), ..Target::default() });
+        }
+        let (authority, rest) = split_authority(raw)?;
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        Ok(Target {
+            path: canonical_path(path)?,
+            query: query.map(str::to_owned),
+            authority: authority.map(str::to_owned),
+            asterisk: false,
+        })
+    }
+
+    /// The canonical path; starts with `/` unless [`Target::is_asterisk`].
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query as it was sent, without the `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The authority of an absolute-form target.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+
+    /// Whether the target is `*` (`OPTIONS *`).
+    #[must_use]
+    pub fn is_asterisk(&self) -> bool {
+        self.asterisk
+    }
+}
+
+/// Parts an absolute-form target into authority and the rest; others have no authority.
+fn split_authority(raw: &str) -> Result<(Option<&str>, &str), TargetError> {
+    if raw.starts_with('/') {
+        return Ok((None, raw));
+    }
+    let (scheme, rest) = raw.split_once("://").ok_or(TargetError::Form)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(TargetError::Form);
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
+    if authority.is_empty() {
+        return Err(TargetError::Form);
+    }
+    Ok((Some(authority), rest))
+}
+
+fn canonical_path(path: &str) -> Result<String, TargetError> {
+    if is_canonical(path) {
+        return Ok(path.to_owned());
+    }
+    let decoded = decode(path)?;
+    let mut segments: Vec<&str> = Vec::new();
+    let mut directory = true;
+    for segment in decoded.split('/') {
+        directory = matches!(segment, "" | "." | "..");
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop().ok_or(TargetError::Traversal)?;
+            }
+            _ => segments.push(segment),
+        }
+    }
+    let mut out = String::with_capacity(path.len() + 1);
+    for segment in &segments {
+        out.push('/');
+        encode_segment(segment.as_bytes(), &mut out);
+    }
+    if directory || segments.is_empty() {
+        out.push('/');
+    }
+    Ok(out)
+}
+
+/// The ordinary case, settled in one scan: a path of plain characters with no dot and no empty segment.
+fn is_canonical(path: &str) -> bool {
+    let mut previous = b'\0';
+    path.starts_with('/')
+        && path.bytes().all(|b| {
+            let plain = is_pchar(b) || b == b'/';
+            let after_slash = previous == b'/' && (b == b'/' || b == b'.');
+            previous = b;
+            plain && !after_slash
+        })
+}
+
+fn decode(path: &str) -> Result<String, TargetError> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut bytes = path.as_bytes();
+    while let Some((&first, rest)) = bytes.split_first() {
+        bytes = rest;
+        let byte = match first {
+            b'%' => {
+                let (byte, rest) = decode_pair(rest).ok_or(TargetError::PercentEncoding)?;
+                bytes = rest;
+                match byte {
+                    b'/' | b'\\' => return Err(TargetError::EncodedSeparator),
+                    0..=0x1f | 0x7f => return Err(TargetError::EncodedControl),
+                    b'%' if reads_twice(rest) => return Err(TargetError::DoubleEncoding),
+                    _ => byte,
+                }
+            }
+            _ => first,
+        };
+        if byte == b';' {
+            return Err(TargetError::PathParameter);
+        }
+        out.push(byte);
+    }
+    String::from_utf8(out).map_err(|_| TargetError::Utf8)
+}
+
+/// Whether what follows a decoded `%` would decode again to something that parts a path or ends a string.
+/// The digits may themselves be encoded (`%25%32%66`).
+fn reads_twice(rest: &[u8]) -> bool {
+    let digit = |rest: &[u8]| -> Option<(u8, usize)> {
+        match rest.split_first()? {
+            (b'%', tail) => decode_pair(tail).map(|(byte, _)| (byte, 3)),
+            (&byte, _) => Some((byte, 1)),
+        }
+    };
+    let Some((high, used)) = digit(rest) else { return false };
+    let Some((low, _)) = rest.get(used..).and_then(digit) else { return false };
+    let pair = [high, low];
+    matches!(decode_pair(&pair), Some((b'/' | b'\\' | b'.' | b'%' | b';' | 0, _)))
+}
+
+fn decode_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (pair, rest) = bytes.split_first_chunk::<2>()?;
+    let [high, low] = pair.map(|b| char::from(b).to_digit(16));
+    u8::try_from(high? * 16 + low?).ok().map(|byte| (byte, rest))
+}
+
+/// RFC 3986 `pchar` less `;`, which is refused above.
+fn is_pchar(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
+}
+
+fn push_encoded(byte: u8, out: &mut String) {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    out.push('%');
+    for nibble in [byte >> 4, byte & 15] {
+        out.push(DIGITS.get(usize::from(nibble)).copied().unwrap_or('0'));
+    }
+}
+
+fn encode_segment(segment: &[u8], out: &mut String) {
+    for &byte in segment {
+        if is_pchar(byte) { out.push(char::from(byte)) } else { push_encoded(byte, out) }
+    }
+}
+
+/// Percent-encodes text so that it is one path segment and nothing else, appending it to `out`. A segment
+/// that is nothing but dots would be one of RFC 3986's dot segments; the caller must refuse it
+/// ([`Template`](crate::Template) does).
+pub fn percent_encode_segment(text: &[u8], out: &mut String) {
+    encode_segment(text, out);
+}
+
+/// Percent-encodes text so that it is one query name or value and nothing else, appending it to `out`.
+pub fn percent_encode_query(text: &[u8], out: &mut String) {
+    for &byte in text {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            push_encoded(byte, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(raw: &str) -> Result<String, TargetError> {
+        Target::parse(raw.as_bytes()).map(|t| t.path().to_owned())
+    }
+
+    #[test]
+    fn f1_dot_and_empty_segments_go() {
+        for raw in [
+            "/admin",
+            "//admin",
+            "/./admin",
+            "/a/../admin",
+            "/%2e/admin",
+            "/a/%2e%2e/admin",
+            "/%61dmin",
+            "///admin",
+        ] {
+            assert_eq!(path(raw).as_deref(), Ok("/admin"), "{raw}");
+        }
+        assert_eq!(path("/a/b/..").as_deref(), Ok("/a/"));
+        assert_eq!(path("/a/.").as_deref(), Ok("/a/"));
+        assert_eq!(path("/").as_deref(), Ok("/"));
+        for raw in ["/..", "/%2e%2e/", "/a/../../b"] {
+            assert_eq!(path(raw), Err(TargetError::Traversal), "{raw}");
+        }
+    }
+
+    #[test]
+    fn f2_to_f5_second_readings_are_refused() {
+        use TargetError::*;
+        for (raw, error) in [
+            ("/a%2fb", EncodedSeparator),
+            ("/a%5Cb", EncodedSeparator),
+            ("/a\\b", Byte),
+            ("/..;/admin", PathParameter),
+            ("/admin;x=1", PathParameter),
+            ("/admin%3bx", PathParameter),
+            ("/%252e%252e/x", DoubleEncoding),
+            ("/%25%32%66", DoubleEncoding),
+            ("/%2525", DoubleEncoding),
+            ("/%c0%ae", Utf8),
+            ("/%c1%9c", Utf8),
+            ("/%u002e", PercentEncoding),
+            ("/%zz", PercentEncoding),
+            ("/%2", PercentEncoding),
+            ("/%00", EncodedControl),
+            ("/%0a", EncodedControl),
+            ("/x#y", Byte),
+            ("/x y", Byte),
+            ("x", Form),
+            ("", Form),
+            ("ftp://a/b", Form),
+            ("http:///b", Form),
+        ] {
+            assert_eq!(path(raw), Err(error), "{raw}");
+        }
+        assert_eq!(path("/\u{e9}"), Err(Byte));
+        assert_eq!(path("/100%25").as_deref(), Ok("/100%25"));
+        assert_eq!(path("/%C3%A9%20x").as_deref(), Ok("/%C3%A9%20x"));
+        assert_eq!(path("/a%3fb%23").as_deref(), Ok("/a%3Fb%23"));
+    }
+
+    #[test]
+    fn absolute_form_and_asterisk() {
+        let target = Target::parse(b"http://Host:80?x").unwrap();
+        assert_eq!((target.authority(), target.path(), target.query()), (Some("Host:80"), "/", Some("x")));
+        assert!(Target::parse(b"*").unwrap().is_asterisk());
+    }
+
+    proptest! {
+        #[test]
+        fn canonicalisation_is_idempotent(raw in "/[ -~]{0,40}") {
+            if let Ok(once) = path(&raw) && !raw.contains('?') {
+                prop_assert_eq!(path(&once), Ok(once.clone()));
+                prop_assert!(!once.contains("//") && !once.contains("/../") && !once.contains("/./"));
+            }
+        }
+
+        #[test]
+        fn encoding_a_plain_letter_changes_nothing(raw in "/[a-z/.]{0,20}", at in 1usize..20) {
+            let encoded: String = raw.char_indices().map(|(i, c)| if i == at && c != '/' { format!("%{:02x}", c as u32) } else { c.to_string() }).collect();
+            prop_assert_eq!(path(&raw), path(&encoded));
+        }
+
+        #[test]
+        fn a_segment_stays_one_segment(text in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let mut out = String::new();
+            percent_encode_segment(&text, &mut out);
+            prop_assert!(!out.contains(['/', '?', '#', '\\', ';']));
+        }
+    }
+}

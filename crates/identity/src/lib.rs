@@ -1,0 +1,2 @@
+//! Who is calling, and what may they do: tokens, keys and policy.
+#![forbid(unsafe_code)]

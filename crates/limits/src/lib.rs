@@ -1,0 +1,2 @@
+//! How often and how much: address lists, rates, concurrency.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Portcullis.
+#![forbid(unsafe_code)]
+fn main() {}

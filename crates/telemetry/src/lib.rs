@@ -1,0 +1,2 @@
+//! Every metric name, log field and the redaction of secrets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Scripted backends, clocks and corpus runners for tests; not published.
+#![forbid(unsafe_code)]

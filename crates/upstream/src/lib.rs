@@ -1,0 +1,2 @@
+//! Endpoints, pools, balancing; one call out.
+#![forbid(unsafe_code)]
