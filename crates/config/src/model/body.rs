@@ -1,0 +1,106 @@
+//! `[route.body]`: how much of a request's body is taken, and of what shape.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::ByteSize;
+
+/// How a route takes request bodies.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Body {
+    /// Whether bodies are held or passed through.
+    pub mode: BodyMode,
+    /// The largest body, counted after transfer decoding. With `mode = "stream"` only where it is given.
+    pub limit: Option<ByteSize>,
+    /// What happens to a larger body.
+    pub over: Over,
+    /// Media types taken, such as `"application/json"` or `"image/*"`; others get 415. Empty: all.
+    pub content_types: Vec<String>,
+    /// Shape of JSON bodies; checked where the media type says JSON and the body is held.
+    pub json: Json,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self {
+            mode: BodyMode::Buffer,
+            limit: None,
+            over: Over::Reject,
+            content_types: Vec::new(),
+            json: Json::default(),
+        }
+    }
+}
+
+impl Body {
+    /// The largest body of a route that does not say: 1 MiB.
+    pub const DEFAULT_LIMIT: ByteSize = ByteSize::from_mib(1);
+}
+
+/// Whether bodies are held or passed through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyMode {
+    /// The whole body is held and inspected before the upstream sees a byte.
+    #[default]
+    Buffer,
+    /// The body is passed on as it comes; body rules and JSON limits do not see it.
+    Stream,
+}
+
+/// What happens to a body larger than the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// 413.
+    #[default]
+    Reject,
+    /// The first `limit` bytes are inspected, then the body streams through. An attack may stand behind them.
+    InspectPrefix,
+}
+
+/// Bounds on JSON documents; beyond them the request gets 400.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Json {
+    /// Levels of arrays and objects inside each other.
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_depth: u32,
+    /// The largest document. Without it, only the body's limit counts.
+    pub max_size: Option<ByteSize>,
+    /// Members in all objects of the document together.
+    #[schemars(range(min = 1))]
+    pub max_keys: u32,
+    /// Items in one array.
+    #[schemars(range(min = 1))]
+    pub max_items: u32,
+    /// Bytes of one string or key, escapes decoded.
+    pub max_string: ByteSize,
+    /// What happens to an object that has one key twice.
+    pub duplicate_keys: DuplicateKeys,
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self {
+            max_depth: 32,
+            max_size: None,
+            max_keys: 10_000,
+            max_items: 10_000,
+            max_string: ByteSize::from_kib(256),
+            duplicate_keys: DuplicateKeys::Reject,
+        }
+    }
+}
+
+/// What happens to an object that has one key twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DuplicateKeys {
+    /// 400: two readers of it may see two values, which is a way around checks.
+    #[default]
+    Reject,
+    /// It passes.
+    Allow,
+}

@@ -1,0 +1,209 @@
+//! `[[route]]`: what is served, and how.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Addresses, Body, BodyMode, Compose, Response, RouteFirewall};
+use crate::value::{
+    ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, Rate, RateKey, Regex, Template,
+    Timeout,
+};
+
+/// One route: which requests it takes, who may send them, and what answers them. Exactly one of `upstream`
+/// and `compose` says what answers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name in logs and metrics.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pub name: String,
+    /// Which requests it takes.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// The upstream that requests are forwarded to.
+    pub upstream: Option<String>,
+    /// Several upstream calls that make one answer.
+    pub compose: Option<Compose>,
+    /// The path that the upstream sees, with parameters of the route's path in it. Without it, the path stays
+    /// as it came. The query string stays in any case.
+    pub rewrite: Option<Template>,
+    /// Who may call. Without it, everybody.
+    pub auth: Option<Auth>,
+    /// How often it may be called; all limits apply.
+    #[serde(default)]
+    pub rate_limit: Vec<RateLimit>,
+    /// Request bodies.
+    #[serde(default)]
+    pub body: Body,
+    /// The firewall on this route.
+    #[serde(default)]
+    pub firewall: RouteFirewall,
+    /// Answers.
+    #[serde(default)]
+    pub response: Response,
+    /// Deadlines.
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
+    /// Bounds on request heads that are tighter than the listener's.
+    #[serde(default)]
+    pub limits: RouteLimits,
+    /// Client addresses that may call, besides the lists of `[addresses]`.
+    #[serde(default)]
+    pub addresses: Addresses,
+}
+
+impl Route {
+    /// Whether neither requests nor answers of this route are bounded in length: then no total deadline
+    /// applies unless one is given.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.response.streaming || self.body.mode == BodyMode::Stream
+    }
+
+    /// The deadline of the whole exchange: the one given, else 60 s, else none where the route streams.
+    #[must_use]
+    pub fn total_timeout(&self) -> Option<std::time::Duration> {
+        let default = || (!self.is_streaming()).then_some(RouteTimeouts::DEFAULT_TOTAL);
+        self.timeouts.total.or_else(default).map(Timeout::get)
+    }
+
+    /// The largest request body: the one given, else 1 MiB, else none where bodies stream through.
+    #[must_use]
+    pub fn body_limit(&self) -> Option<ByteSize> {
+        self.body.limit.or_else(|| (self.body.mode == BodyMode::Buffer).then_some(Body::DEFAULT_LIMIT))
+    }
+}
+
+/// Which requests a route takes: all conditions must hold. Of several routes the most specific wins: exact
+/// host before wildcard before any, then the path by segments (literal before parameter before rest), then a
+/// given method, then the number of header and query conditions. Two routes that tie are an error.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Hosts, exact or wildcard. Empty: all.
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
+    /// The path.
+    pub path: PathPattern,
+    /// Methods; `GET` also takes `HEAD`. Empty: all. Other methods on a path that has routes get 405.
+    #[serde(default)]
+    pub methods: Vec<Method>,
+    /// Conditions on request headers.
+    #[serde(default)]
+    pub headers: Vec<HeaderMatch>,
+    /// Conditions on query parameters.
+    #[serde(default)]
+    pub query: Vec<QueryMatch>,
+}
+
+/// A condition on a request header: exactly one of `value`, `present` and `regex`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// The header.
+    pub name: HeaderName,
+    /// It has exactly this value.
+    pub value: Option<String>,
+    /// It is there (`true`) or not (`false`).
+    pub present: Option<bool>,
+    /// Its value matches.
+    pub regex: Option<Regex>,
+}
+
+/// A condition on a query parameter: exactly one of `value`, `present` and `regex`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueryMatch {
+    /// The parameter, decoded.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// It has exactly this value, decoded.
+    pub value: Option<String>,
+    /// It is there (`true`) or not (`false`).
+    pub present: Option<bool>,
+    /// Its decoded value matches.
+    pub regex: Option<Regex>,
+}
+
+/// Who may call a route. All that is given must hold; a caller who fails gets 401 or 403.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Names of `[identity.NAME]` tables whose tokens are taken.
+    #[schemars(length(min = 1))]
+    pub providers: Vec<String>,
+    /// Whether a token must be there. With `false` a request without one passes as anonymous; a bad token is
+    /// refused all the same.
+    #[serde(default = "required")]
+    pub required: bool,
+    /// Scopes the token must have, all of them.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Scopes of which the token must have one.
+    #[serde(default)]
+    pub any_scope: Vec<String>,
+    /// Roles of which the caller must have one.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Claims the token must have, each with the value or one of the values given.
+    #[serde(default)]
+    pub claims: BTreeMap<String, ClaimValues>,
+    /// The `aud` the token must carry, besides the provider's own check.
+    #[schemars(length(min = 1))]
+    pub audience: Option<String>,
+}
+
+const fn required() -> bool {
+    true
+}
+
+/// A rate limit (generic cell rate algorithm): a steady rate and a burst above it. Beyond it the caller gets
+/// 429 with `Retry-After`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Its name in `RateLimit-Policy` and metrics. Limits of one name on several routes stay separate.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pub name: Option<String>,
+    /// The steady rate.
+    pub rate: Rate,
+    /// Requests that may come at once after a pause. Without it, the count of the rate.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// What is counted by. A request that lacks the header or claim is counted by its address.
+    #[serde(default = "by_address")]
+    pub key: RateKey,
+}
+
+const fn by_address() -> RateKey {
+    RateKey::Address
+}
+
+/// Deadlines of a route.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteTimeouts {
+    /// From the request's head to the last byte of the answer. Without it 60s, and none on routes that stream
+    /// (`body.mode = "stream"` or `response.streaming`), where each wait still has its own deadline.
+    pub total: Option<Timeout>,
+    /// From the last byte of the request to the head of the upstream's response. Without it, the upstream's
+    /// `response_timeout`.
+    pub response: Option<Timeout>,
+}
+
+impl RouteTimeouts {
+    const DEFAULT_TOTAL: Timeout = Timeout::from_secs(60);
+}
+
+/// Bounds on request heads of a route.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteLimits {
+    /// Request line and header fields together. Without it, the listener's.
+    pub max_head: Option<ByteSize>,
+    /// Number of header fields. Without it, the listener's.
+    #[schemars(range(min = 1))]
+    pub max_fields: Option<u32>,
+}

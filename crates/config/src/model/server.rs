@@ -1,0 +1,130 @@
+//! `[server]`, `[log]`, `[admin]`, `[addresses]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{ByteSize, Cidr, Duration};
+
+/// The process.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Worker threads; each runs its own event loop and keeps its connections for their whole life. Without
+    /// it, one for each core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<u16>,
+    /// How long requests in flight may take to finish after SIGTERM.
+    pub grace: Duration,
+    /// Bytes of request and response bodies that the process holds at most, all requests together. When they
+    /// are spent, requests that need a buffer get 503.
+    pub body_budget: ByteSize,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` are believed: the load balancers in front. The client's
+    /// address is the last one not in this list. Empty: nobody is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// The gateway's name in `Via` and in problem documents. It never shows a version.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub name: String,
+    /// Open client connections over all listeners; further ones wait in the kernel's queue.
+    #[schemars(range(min = 1))]
+    pub max_connections: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            grace: Duration::from_secs(30),
+            body_budget: ByteSize::from_mib(256),
+            trusted_proxies: Vec::new(),
+            name: "portcullis".to_owned(),
+            max_connections: 10_000,
+        }
+    }
+}
+
+/// Logging, always to standard error.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// The least important lines that are written.
+    pub level: LogLevel,
+    /// Whether one line is written for each request.
+    pub access: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, level: LogLevel::Info, access: true }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Importance of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What should be looked at.
+    Warn,
+    /// What happens: start, reload, requests.
+    Info,
+    /// Why it happens.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as `tracing` filters write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The admin listener: `/metrics`, `/healthz`, `/readyz`. HTTP/1.1 in clear, no authentication.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address it listens on.
+    #[schemars(schema_with = "crate::value::socket_schema")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)) }
+    }
+}
+
+/// Which client addresses may come. `deny` wins over `allow`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Addresses {
+    /// Only these may come; empty: everybody.
+    pub allow: Vec<Cidr>,
+    /// These may not come.
+    pub deny: Vec<Cidr>,
+}

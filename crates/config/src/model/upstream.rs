@@ -1,0 +1,101 @@
+//! `[upstream.NAME]`: a named group of endpoints.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{HostPort, Timeout};
+
+/// A named group of endpoints that serve the same.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The endpoints.
+    #[schemars(length(min = 1))]
+    pub endpoints: Vec<Endpoint>,
+    /// How a request's endpoint is chosen.
+    #[serde(default)]
+    pub balance: Balance,
+    /// What is spoken to the endpoints.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS to the endpoints. Without it clear text is spoken.
+    pub tls: Option<UpstreamTls>,
+    /// From the start of a connection to its end, TLS handshake included.
+    #[serde(default = "seconds::<3>")]
+    pub connect_timeout: Timeout,
+    /// From the last byte of the request to the head of the response; beyond it the client gets 504.
+    #[serde(default = "seconds::<30>")]
+    pub response_timeout: Timeout,
+    /// Between two pieces of a body, either way.
+    #[serde(default = "seconds::<30>")]
+    pub idle_timeout: Timeout,
+    /// Idle connections kept for each endpoint and thread.
+    #[serde(default = "max_idle_connections")]
+    #[schemars(range(max = 65_536))]
+    pub max_idle_connections: u32,
+    /// How long an idle connection is kept. Choose less than the endpoint does.
+    #[serde(default = "seconds::<30>")]
+    pub idle_connection_timeout: Timeout,
+}
+
+const fn seconds<const COUNT: u64>() -> Timeout {
+    Timeout::from_secs(COUNT)
+}
+
+const fn max_idle_connections() -> u32 {
+    64
+}
+
+const fn weight() -> u32 {
+    1
+}
+
+/// One server of an upstream.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Host and port; a name is looked up again when its connections fail.
+    pub address: HostPort,
+    /// Its share of the requests against the other endpoints' weights.
+    #[serde(default = "weight")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub weight: u32,
+}
+
+/// How a request's endpoint is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with fewer requests in flight of two chosen at random.
+    PowerOfTwo,
+}
+
+/// What is spoken to the endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, with prior knowledge in clear.
+    Http2,
+}
+
+/// TLS to an upstream's endpoints.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name sent as SNI and looked for in the certificate. Without it, the host of the endpoint.
+    pub server_name: Option<String>,
+    /// PEM file with the authorities that are trusted. Without it, those of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate the gateway shows; needs `key`.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with that certificate's private key.
+    pub key: Option<PathBuf>,
+}
