@@ -15,7 +15,7 @@
 //!
 //! let mut sources = SourceMap::new();
 //! let id = sources.add("example.conf", r#"
-//! # Comments and continued lines are understood.
+//! ## Comments and continued lines are understood.
 //! SecRule ARGS|!ARGS:comment "@rx (?i)union\s+select" \
 //!     "id:1000001,phase:2,deny,\
 //!     msg:'SQL, as it seems'"
