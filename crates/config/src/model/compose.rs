@@ -25,7 +25,7 @@ pub struct Compose {
 #[serde(deny_unknown_fields)]
 pub struct Part {
     /// Its name in logs, metrics and `X-Portcullis-Partial`.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
     /// The upstream that is called.
     pub upstream: String,

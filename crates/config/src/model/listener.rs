@@ -13,7 +13,7 @@ use crate::value::{ByteSize, Timeout};
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Its name in logs and metrics.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
     /// Address it listens on.
     #[schemars(schema_with = "crate::value::socket_schema")]

@@ -46,10 +46,12 @@ pub struct Config {
     /// Sockets that take requests. At least one.
     pub listener: Vec<Listener>,
     /// Named groups of endpoints that requests are forwarded to.
+    #[schemars(extend("propertyNames" = { "format": "name" }))]
     pub upstream: BTreeMap<String, Upstream>,
     /// The injection firewall for all routes.
     pub firewall: Firewall,
     /// Token issuers: who may say who is calling.
+    #[schemars(extend("propertyNames" = { "format": "name" }))]
     pub identity: BTreeMap<String, Identity>,
     /// Who may connect at all; checked before everything but the route match.
     pub addresses: Addresses,

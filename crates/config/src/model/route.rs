@@ -17,7 +17,7 @@ use crate::value::{
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Its name in logs and metrics.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
     /// Which requests it takes.
     #[serde(rename = "match")]
@@ -165,7 +165,7 @@ const fn required() -> bool {
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Its name in `RateLimit-Policy` and metrics. Limits of one name on several routes stay separate.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    #[schemars(extend("format" = "name", "pattern" = crate::value::NAME))]
     pub name: Option<String>,
     /// The steady rate.
     pub rate: Rate,

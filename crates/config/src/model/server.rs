@@ -24,7 +24,7 @@ pub struct Server {
     /// address is the last one not in this list. Empty: nobody is believed.
     pub trusted_proxies: Vec<Cidr>,
     /// The gateway's name in `Via` and in problem documents. It never shows a version.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
     /// Open client connections over all listeners; further ones wait in the kernel's queue.
     #[schemars(range(min = 1))]

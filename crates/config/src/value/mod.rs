@@ -18,6 +18,7 @@ pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
 pub use template::{Piece, Reference, Template};
 pub use token::{ClaimValues, ConsumerKey, HeaderName, HeaderValue, Method, RateKey, RuleSelector};
+pub(crate) use token::{NAME, name_schema};
 
 use std::fmt;
 
@@ -109,6 +110,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "host-pattern" => of::<HostPattern>(text),
         "host-port" => of::<HostPort>(text),
         "http-method" => of::<Method>(text),
+        "name" => token::name(text),
         "path-pattern" => of::<PathPattern>(text),
         "rate" => of::<Rate>(text),
         "rate-key" => of::<RateKey>(text),

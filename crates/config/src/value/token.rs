@@ -50,6 +50,25 @@ pub struct ClaimValues(Vec<String>);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConsumerKey(String);
 
+/// The syntax of names that operators give to things.
+pub(crate) const NAME: &str = r"^[A-Za-z0-9._-]{1,64}$";
+
+/// The schema of a field that holds such a name.
+pub(crate) fn name_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "name", "pattern": NAME })
+}
+
+/// Checks a name against [`NAME`]; it becomes a metric label and part of header values.
+pub(super) fn name(text: &str) -> Result<(), ValueError> {
+    let is_name = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if is_name {
+        return Ok(());
+    }
+    Err(ValueError::new(format!("\"{text}\" is not a name"))
+        .help("use 1 to 64 letters, digits, dots, hyphens and underscores"))
+}
+
 /// A token by RFC 9110 (5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty()

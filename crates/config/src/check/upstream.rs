@@ -1,0 +1,46 @@
+//! Upstreams.
+
+use std::collections::BTreeSet;
+
+use super::Checker;
+use crate::codes;
+
+impl Checker<'_> {
+    pub(super) fn upstreams(&mut self) {
+        let config = self.config;
+        let forwarded = config.route.iter().filter_map(|route| route.upstream.as_ref());
+        let parts =
+            config.route.iter().filter_map(|route| route.compose.as_ref()).flat_map(|compose| &compose.part);
+        let used: BTreeSet<_> = forwarded.chain(parts.map(|part| &part.upstream)).collect();
+        for (name, upstream) in &config.upstream {
+            let path = format!("upstream.{name}");
+            let endpoints = upstream.endpoints.iter().enumerate();
+            self.unique(
+                "the endpoint",
+                endpoints
+                    .map(|(at, one)| (format!("{path}.endpoints[{at}].address"), one.address.to_string())),
+            );
+            if let Some(tls) = &upstream.tls {
+                self.file(&format!("{path}.tls.ca_file"), tls.ca_file.as_deref());
+                self.file(&format!("{path}.tls.certificate"), tls.certificate.as_deref());
+                self.file(&format!("{path}.tls.key"), tls.key.as_deref());
+                let (given, missing) =
+                    if tls.certificate.is_some() { ("certificate", "key") } else { ("key", "certificate") };
+                if tls.certificate.is_some() != tls.key.is_some() {
+                    let at = format!("{path}.tls.{given}");
+                    let message = format!("`{given}` needs `{missing}`");
+                    let diagnostic = self.error(codes::CONFLICT, &at, message);
+                    self.push(&[&at], diagnostic.help(format!("give both, or neither, in `[{path}.tls]`")));
+                }
+            }
+            if !used.contains(name) {
+                let diagnostic =
+                    self.warning(codes::UNUSED, &path, format!("no route uses the upstream `{name}`"));
+                let is_sure = self.poisoned.iter().all(|bad| !bad.starts_with("route"));
+                if is_sure {
+                    self.push(&[&path], diagnostic);
+                }
+            }
+        }
+    }
+}
