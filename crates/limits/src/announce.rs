@@ -1,0 +1,70 @@
+//! What is left, told to the client: `RateLimit-Policy` and `RateLimit`.
+//!
+//! Form of draft-ietf-httpapi-ratelimit-headers (since -08): both are structured field lists (RFC 9651) of
+//! strings, the limits' names, with integer parameters.
+//! - `RateLimit-Policy: "name";q=10;w=60`: `q` requests at once, all of which are there again after `w` seconds.
+//! - `RateLimit: "name";r=3;t=42`: `r` are left now; `t` seconds until all of `q` are, or, where none is left,
+//!   until the next one is.
+
+use crate::{Decision, Quota};
+use portcullis_http::Fields;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Whole seconds, rounded up: a client that waits so long has waited long enough.
+pub(crate) fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// A limit's member of `RateLimit-Policy`, made once.
+pub(crate) fn policy(name: &str, quota: &Quota) -> String {
+    format!("\"{name}\";q={};w={}", quota.burst(), seconds(quota.refill()))
+}
+
+/// Adds members to the answer's two fields. What is told must say first what binds first, so the most
+/// restrictive limit stands first, also before those that an earlier stage has written.
+pub(crate) fn announce<'a>(
+    fields: &mut Fields,
+    members: impl Iterator<Item = (&'a str, &'a str, &'a Decision)> + Clone,
+) {
+    let first = members.clone().min_by_key(|(_, _, decision)| restriction(decision));
+    let Some((first_name, first_policy, least)) = first else { return };
+    let others = members.filter(|(name, ..)| *name != first_name);
+    let mut policies = first_policy.to_owned();
+    let mut states = String::with_capacity(64);
+    write_state(&mut states, first_name, least);
+    for (name, policy, decision) in others {
+        let _ = write!(policies, ", {policy}");
+        states.push_str(", ");
+        write_state(&mut states, name, decision);
+    }
+    let ours_first = match fields.get_str("ratelimit").and_then(leading_remaining) {
+        Some(earlier) => !least.admitted || least.remaining < earlier,
+        None => true,
+    };
+    for (name, ours) in [("RateLimit-Policy", policies), ("RateLimit", states)] {
+        let value = match fields.get_str(name) {
+            Some(earlier) if ours_first => format!("{ours}, {earlier}"),
+            Some(earlier) => format!("{earlier}, {ours}"),
+            None => ours,
+        };
+        let written = fields.set(name, value);
+        debug_assert!(written.is_ok(), "a limit's name is checked to be plain");
+    }
+}
+
+/// Less is more restrictive: a refusal first, the longest of several; then by what is left.
+fn restriction(decision: &Decision) -> (bool, u64, std::cmp::Reverse<Duration>) {
+    let wait = if decision.remaining == 0 { decision.retry_after } else { decision.reset_after };
+    (decision.admitted, decision.remaining, std::cmp::Reverse(wait))
+}
+
+fn write_state(out: &mut String, name: &str, decision: &Decision) {
+    let wait = if decision.remaining == 0 { decision.retry_after } else { decision.reset_after };
+    let _ = write!(out, "\"{name}\";r={};t={}", decision.remaining, seconds(wait));
+}
+
+/// The `r` of the first member of a value that an earlier stage wrote by [`write_state`].
+fn leading_remaining(value: &str) -> Option<u64> {
+    value.split_once(";r=")?.1.split(';').next()?.parse().ok()
+}
