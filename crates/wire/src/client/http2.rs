@@ -1,0 +1,252 @@
+//! HTTP/2 connections to upstreams, by hyper.
+
+use super::ClientSettings;
+use crate::head::parse_length;
+use crate::pipe::{PipeBody, PipeSink, pipe, to_map};
+use crate::timer::Wait;
+use crate::transport::BodyTimeouts;
+use crate::{Call, IoStream, Sink, SinkError, Source};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use portcullis_http::{
+    BodyError, Fields, Frame, Framing, Method, RequestHead, ResponseHead, UpstreamFailure, Version,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+type Answer = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incoming>>> + Send>>;
+
+/// A connection to an upstream that carries many exchanges at once; clones share it.
+#[derive(Clone, Debug)]
+pub struct Http2Connection {
+    sender: SendRequest<PipeBody>,
+    scheme: &'static str,
+}
+
+impl Http2Connection {
+    /// Opens HTTP/2 on a stream, by prior knowledge or after ALPN chose it. The connection is driven by a task of
+    /// its own on the calling runtime.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure::Protocol`] when the other side does not speak HTTP/2.
+    pub async fn open(io: IoStream) -> Result<Self, UpstreamFailure> {
+        let scheme = if matches!(io, IoStream::Tls(_)) { "https" } else { "http" };
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_header_list_size(64 * 1024)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|_| UpstreamFailure::Protocol)?;
+        tokio::spawn(async move {
+            // Its end shows at the requests that it carried.
+            let _ = connection.await;
+        });
+        Ok(Http2Connection { sender, scheme })
+    }
+
+    /// Whether it takes another request.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Waits until it takes another request.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure::Closed`] when it takes none any more.
+    pub async fn ready(&mut self) -> Result<(), UpstreamFailure> {
+        self.sender.ready().await.map_err(|_| UpstreamFailure::Closed)
+    }
+
+    /// Sends the head of a request whose body, framed so, will be pushed.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure::Protocol`] when the head cannot be said in HTTP/2.
+    pub fn begin(
+        &mut self,
+        head: &RequestHead,
+        framing: Framing,
+        settings: &ClientSettings,
+    ) -> Result<Http2Call, UpstreamFailure> {
+        let length = match framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::Close => None,
+        };
+        let (mut sink, body) = pipe(length);
+        if length == Some(0) {
+            sink.finish();
+        }
+        let authority = head.fields.get_str("host").unwrap_or_default();
+        let target = std::str::from_utf8(head.raw_target()).map_err(|_| UpstreamFailure::Protocol)?;
+        let mut request = http::Request::new(body);
+        *request.method_mut() =
+            http::Method::from_bytes(head.method_text()).map_err(|_| UpstreamFailure::Protocol)?;
+        *request.uri_mut() = format!("{}://{authority}{target}", self.scheme)
+            .parse()
+            .map_err(|_| UpstreamFailure::Protocol)?;
+        *request.headers_mut() = to_map(&head.fields);
+        request.headers_mut().remove(http::header::HOST);
+        Ok(Http2Call {
+            answer: Some(Box::pin(self.sender.send_request(request))),
+            sink,
+            body: None,
+            to_head: head.method == Method::Head,
+            response_wait: Wait::default(),
+            read_wait: Wait::default(),
+            write_wait: Wait::default(),
+            response_limit: settings.response,
+            timeouts: settings.body.clone(),
+        })
+    }
+}
+
+/// One exchange on an HTTP/2 connection. Dropped before its end, it resets the stream.
+pub struct Http2Call {
+    answer: Option<Answer>,
+    sink: PipeSink,
+    body: Option<Incoming>,
+    to_head: bool,
+    response_wait: Wait,
+    read_wait: Wait,
+    write_wait: Wait,
+    response_limit: Duration,
+    timeouts: BodyTimeouts,
+}
+
+impl std::fmt::Debug for Http2Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http2Call").field("answered", &self.body.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Source for Http2Call {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            let frame = match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.read_wait.poll_expired(cx, self.timeouts.idle));
+                    self.body = None;
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+            };
+            self.read_wait.end();
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => {
+                    self.body = None;
+                    return Poll::Ready(Some(Err(BodyError::Incomplete)));
+                }
+                None => {
+                    self.body = None;
+                    return Poll::Ready(None);
+                }
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Err(frame) => {
+                    if let Ok(map) = frame.into_trailers() {
+                        return Poll::Ready(Some(
+                            from_map(&map).map(Frame::Trailers).ok_or(BodyError::Malformed),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn from_map(map: &http::HeaderMap) -> Option<Fields> {
+    let mut fields = Fields::default();
+    map.iter().try_for_each(|(name, value)| fields.append(name.as_str(), value.as_bytes())).ok()?;
+    Some(fields)
+}
+
+impl Http2Call {
+    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        // The request leaves only while its answer is asked for.
+        match self.sink.poll_ready(cx) {
+            Poll::Ready(result) => {
+                self.write_wait.end();
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+                self.sink.abort();
+                Poll::Ready(Err(SinkError::Timeout))
+            }
+        }
+    }
+}
+
+impl Sink for Http2Call {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.poll_sink(cx)
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.response_wait.end();
+        self.sink.push(frame);
+    }
+
+    fn finish(&mut self) {
+        self.sink.finish();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.poll_sink(cx)
+    }
+}
+
+impl Call for Http2Call {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), UpstreamFailure>> {
+        let Some(answer) = &mut self.answer else { return Poll::Ready(Err(UpstreamFailure::Closed)) };
+        let response = match answer.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Ready(Err(_)) => {
+                self.answer = None;
+                return Poll::Ready(Err(UpstreamFailure::Closed));
+            }
+            Poll::Pending => {
+                ready!(self.response_wait.poll_expired(cx, self.response_limit));
+                self.answer = None;
+                return Poll::Ready(Err(UpstreamFailure::ResponseTimeout));
+            }
+        };
+        self.answer = None;
+        let (parts, body) = response.into_parts();
+        head.clear();
+        head.status = parts.status.as_u16();
+        head.version = Version::Http2;
+        if head.status > 599 {
+            return Poll::Ready(Err(UpstreamFailure::Protocol));
+        }
+        head.fields = from_map(&parts.headers).ok_or(UpstreamFailure::Protocol)?;
+        let length = parts
+            .headers
+            .get(http::header::CONTENT_LENGTH)
+            .map(|value| parse_length(value.as_bytes()).ok_or(UpstreamFailure::Protocol))
+            .transpose()?;
+        let bodiless = self.to_head || matches!(head.status, 204 | 304);
+        head.framing = match length {
+            Some(length) => Framing::Length(length),
+            None if bodiless || body.is_end_stream() => Framing::None,
+            None => Framing::Chunked,
+        };
+        self.body = (!bodiless).then_some(body);
+        Poll::Ready(Ok(()))
+    }
+}

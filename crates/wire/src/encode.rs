@@ -1,0 +1,68 @@
+//! Writing heads and chunk sizes. Messages are built anew: nothing is copied from a wire to a wire.
+
+use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, reason_phrase};
+use std::io::Write as _;
+
+/// A request's head for an upstream: its own target, `Host` first, and the framing of the body to come.
+pub(crate) fn request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method_text());
+    out.push(b' ');
+    out.extend_from_slice(head.raw_target());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    fields(&head.fields, out);
+    length(framing, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A response's head for a client. `close` says that the connection ends with it.
+pub(crate) fn response(head: &ResponseHead, framing: Framing, close: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(u64::from(head.status), out);
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(head.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    fields(&head.fields, out);
+    // An answer that can never have a body says no length (RFC 9110 §8.6).
+    if head.status >= 200 && head.status != 204 {
+        if framing == Framing::None && head.status != 304 {
+            length(Framing::Length(0), out)
+        } else {
+            length(framing, out)
+        }
+    }
+    if close {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields(fields: &Fields, out: &mut Vec<u8>) {
+    for (name, value) in fields.iter() {
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn length(framing: Framing, out: &mut Vec<u8>) {
+    match framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            decimal(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::None | Framing::Close => {}
+    }
+}
+
+// Writing to a Vec cannot fail.
+fn decimal(value: u64, out: &mut Vec<u8>) {
+    let _ = write!(out, "{value}");
+}
+
+/// The line before a chunk's data.
+pub(crate) fn chunk_size(size: usize, out: &mut Vec<u8>) {
+    let _ = write!(out, "{size:x}\r\n");
+}

@@ -1,0 +1,501 @@
+//! Strict readers of HTTP/1 heads (RFC 9112 §2 to §6), without IO.
+//!
+//! What two recipients could read in two ways is refused, not repaired: a bare LF or CR, folded lines, white space
+//! around a field's name, a length given twice or in two ways, any transfer coding but `chunked`.
+
+use portcullis_http::{
+    Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, UpstreamFailure, Version,
+    is_token, is_value,
+};
+
+/// Caps on a head.
+#[derive(Clone, Debug)]
+pub struct HeadLimits {
+    /// Bytes of the whole head, request line included.
+    pub bytes: usize,
+    /// Fields.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target: usize,
+}
+
+impl Default for HeadLimits {
+    /// 32 KiB, 100 fields, a target of 8 KiB.
+    fn default() -> Self {
+        HeadLimits { bytes: 32 * 1024, fields: 100, target: 8 * 1024 }
+    }
+}
+
+/// What a response's head breaks; the upstream's connection must not be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadResponse;
+
+impl From<BadResponse> for UpstreamFailure {
+    fn from(_: BadResponse) -> Self {
+        UpstreamFailure::Protocol
+    }
+}
+
+/// Finds the end of one head in bytes that may come in any pieces, then reads it. Lines already found sound are not
+/// scanned again.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    /// Where the line begins whose end has not been seen.
+    line: usize,
+    /// Where the head begins: behind one empty line before the request line, which RFC 9112 §2.2 asks to skip.
+    start: usize,
+}
+
+impl HeadReader {
+    /// Reads a request's head from the start of `bytes`; `None` while it is not whole. On success the number of
+    /// bytes it took, and the reader is ready for the next one.
+    ///
+    /// # Errors
+    /// The [`Rejection`] to answer with; the connection must be closed after any.
+    pub fn request(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+        head: &mut RequestHead,
+    ) -> Result<Option<usize>, Rejection> {
+        if self.line == 0 && bytes.starts_with(b"\r\n") {
+            (self.line, self.start) = (2, 2);
+        }
+        let Some(end) =
+            self.end_of_head(bytes, limits).map_err(|_| Rejection::Malformed(Malformed::LineEnding))?
+        else {
+            if bytes.len() >= limits.bytes {
+                return Err(too_large(bytes, limits));
+            }
+            return Ok(None);
+        };
+        if end > limits.bytes {
+            return Err(too_large(bytes, limits));
+        }
+        let text = bytes.get(self.start..end).unwrap_or_default();
+        *self = HeadReader::default();
+        let mut lines = Lines(text);
+        head.clear();
+        request_line(lines.next().unwrap_or_default(), limits, head)?;
+        let mut seen = Seen::default();
+        for line in lines {
+            let (name, value) = split_field(line).ok_or(Rejection::Malformed(Malformed::Field))?;
+            if head.fields.len() == limits.fields {
+                return Err(Rejection::HeadTooLarge);
+            }
+            head.fields.append_parsed(name, value);
+            seen.note(name, value)?;
+        }
+        head.framing = seen.request_framing(head.version)?;
+        Ok(Some(end))
+    }
+
+    /// Reads a response's head likewise. `to_head` says that the request was HEAD, whose answers have no body.
+    ///
+    /// # Errors
+    /// [`BadResponse`]: the upstream does not speak HTTP/1 as it should, or its head is over the caps.
+    pub fn response(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+        to_head: bool,
+        head: &mut ResponseHead,
+    ) -> Result<Option<usize>, BadResponse> {
+        let Some(end) = self.end_of_head(bytes, limits)? else {
+            return if bytes.len() >= limits.bytes { Err(BadResponse) } else { Ok(None) };
+        };
+        if end > limits.bytes {
+            return Err(BadResponse);
+        }
+        *self = HeadReader::default();
+        let mut lines = Lines(bytes.get(..end).unwrap_or_default());
+        head.clear();
+        status_line(lines.next().unwrap_or_default(), head)?;
+        let mut seen = Seen::default();
+        for line in lines {
+            let (name, value) = split_field(line).ok_or(BadResponse)?;
+            if head.fields.len() == limits.fields {
+                return Err(BadResponse);
+            }
+            head.fields.append_parsed(name, value);
+            seen.note(name, value).map_err(|_| BadResponse)?;
+        }
+        head.framing = seen.response_framing(head, to_head)?;
+        Ok(Some(end))
+    }
+
+    /// The index behind the empty line that ends the head. Fails at the first line that does not end in CRLF, so
+    /// that a head of bare LFs is answered at once instead of never.
+    fn end_of_head(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, BadResponse> {
+        loop {
+            let rest = bytes.get(self.line..).unwrap_or_default();
+            let Some(at) = memchr::memchr2(b'\n', 0, rest) else { return Ok(None) };
+            let line = rest.get(..at).unwrap_or_default();
+            if rest.get(at) == Some(&0) || line.last() != Some(&b'\r') {
+                return Err(BadResponse);
+            }
+            let first = self.line == self.start;
+            self.line += at + 1;
+            if line.len() == 1 {
+                return if first { Err(BadResponse) } else { Ok(Some(self.line)) };
+            }
+            if self.line > limits.bytes {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// 414 where the request line alone is too long, else 431.
+fn too_large(bytes: &[u8], limits: &HeadLimits) -> Rejection {
+    let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    if line > limits.target { Rejection::TargetTooLong } else { Rejection::HeadTooLarge }
+}
+
+/// The lines of a head that is known to end in an empty one, each without its CRLF.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let at = memchr::memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at_checked(at + 1)?;
+        self.0 = rest;
+        line.strip_suffix(b"\r\n").filter(|line| !line.is_empty())
+    }
+}
+
+fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<(), Rejection> {
+    let malformed = Rejection::Malformed(Malformed::RequestLine);
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(malformed);
+    };
+    // Methods are case-sensitive and all registered ones are upper case: `get` is a probe or a bug.
+    if !is_token(method) || target.is_empty() || method.iter().any(u8::is_ascii_lowercase) {
+        return Err(malformed);
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Rejection::VersionNotSupported);
+        }
+        _ => return Err(malformed),
+    };
+    if target.len() > limits.target {
+        return Err(Rejection::TargetTooLong);
+    }
+    if target.iter().any(|&b| b <= 0x20 || b >= 0x7f) {
+        return Err(malformed);
+    }
+    head.set_line(method, target, version);
+    if matches!(head.method, Method::Connect | Method::Trace) || method == b"TRACK" {
+        return Err(Rejection::MethodNotAllowed {
+            allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn status_line(line: &[u8], head: &mut ResponseHead) -> Result<(), BadResponse> {
+    let (version, rest) = line.split_first_chunk::<9>().ok_or(BadResponse)?;
+    head.version = match version {
+        b"HTTP/1.1 " => Version::Http11,
+        b"HTTP/1.0 " => Version::Http10,
+        _ => return Err(BadResponse),
+    };
+    let (digits, reason) = rest.split_first_chunk::<3>().ok_or(BadResponse)?;
+    if !digits.iter().all(u8::is_ascii_digit)
+        || !matches!(reason, [] | [b' ', ..])
+        || !is_value(reason.trim_ascii())
+    {
+        return Err(BadResponse);
+    }
+    head.status = digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));
+    if (100..=599).contains(&head.status) { Ok(()) } else { Err(BadResponse) }
+}
+
+/// Name and value of a field line; `None` where RFC 9112 §5 does not allow it.
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let (name, rest) = line.split_at_checked(colon)?;
+    let value = trim_ows(rest.get(1..)?);
+    (is_token(name) && is_value(value)).then_some((name, value))
+}
+
+/// The fields of a trailer section whose lines are whole; `None` where one is no field line.
+pub(crate) fn read_trailers(text: &[u8]) -> Option<Fields> {
+    let mut fields = Fields::default();
+    for line in Lines(text) {
+        let (name, value) = split_field(line)?;
+        fields.append_parsed(name, value);
+    }
+    Some(fields)
+}
+
+/// Without the optional white space (space and tab) at both ends.
+fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// What the fields that decide a message's framing said.
+#[derive(Default)]
+struct Seen {
+    hosts: u32,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Seen {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = parse_length(value).filter(|_| self.length.is_none());
+                self.length = Some(length.ok_or(Rejection::Malformed(Malformed::ContentLength))?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    let known_form = is_token(value) && !self.chunked;
+                    return Err(if known_form {
+                        Rejection::NotImplemented
+                    } else {
+                        Rejection::Malformed(Malformed::TransferEncoding)
+                    });
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn request_framing(&self, version: Version) -> Result<Framing, Rejection> {
+        if self.hosts > 1 || (self.hosts == 0 && version == Version::Http11) {
+            return Err(Rejection::Malformed(Malformed::Host));
+        }
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(Rejection::Malformed(Malformed::TransferEncoding)),
+            (true, None) if version == Version::Http10 => {
+                Err(Rejection::Malformed(Malformed::TransferEncoding))
+            }
+            (true, None) => Ok(Framing::Chunked),
+            (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),
+            (false, _) => Ok(Framing::None),
+        }
+    }
+
+    fn response_framing(&self, head: &ResponseHead, to_head: bool) -> Result<Framing, BadResponse> {
+        let no_body = head.status < 200 || head.status == 204 || head.status == 304;
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(BadResponse),
+            (true, None) if head.version == Version::Http10 || head.status < 200 || head.status == 204 => {
+                Err(BadResponse)
+            }
+            // The length stands in the head for the client to see, though nothing follows.
+            (_, Some(length)) if to_head || head.status == 304 => Ok(Framing::Length(length)),
+            _ if to_head || no_body => Ok(Framing::None),
+            (true, None) => Ok(Framing::Chunked),
+            (false, Some(length)) => Ok(Framing::Length(length)),
+            (false, None) => Ok(Framing::Close),
+        }
+    }
+}
+
+/// A `Content-Length`: digits alone, below 2^63. Leading zeros are read in base ten and sent on without.
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 32 {
+        return None;
+    }
+    let length = value.iter().try_fold(0u64, |n, d| {
+        let digit = d.is_ascii_digit().then(|| u64::from(d - b'0'))?;
+        n.checked_mul(10)?.checked_add(digit)
+    })?;
+    (length <= i64::MAX.unsigned_abs()).then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Result<Option<usize>, u16> {
+        HeadReader::default()
+            .request(bytes, &HeadLimits::default(), &mut RequestHead::default())
+            .map_err(|r| r.status())
+    }
+
+    fn with(lines: &str) -> Result<Option<usize>, u16> {
+        read(format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes())
+    }
+
+    #[test]
+    fn accepts_what_is_sound() {
+        for lines in [
+            "",
+            "Content-Length: 0\r\n",
+            "Content-Length: 010\r\n",
+            "Transfer-Encoding: Chunked\r\n",
+            "X:\r\n",
+            "X:  a b \t\r\n",
+            "X: \u{e9}\r\n",
+        ] {
+            assert!(matches!(with(lines), Ok(Some(_))), "{lines:?}");
+        }
+        assert!(matches!(read(b"GET / HTTP/1.0\r\n\r\n"), Ok(Some(_))));
+        assert!(matches!(read(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Some(_))));
+    }
+
+    #[test]
+    fn a1_to_a12_framing() {
+        for (lines, status) in [
+            ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nContent-Length: x\r\n", 400),
+            ("Transfer-Encoding: xchunked\r\n", 501),
+            ("Transfer-Encoding: \"chunked\"\r\n", 400),
+            ("Transfer-Encoding: chunked;q=1\r\n", 400),
+            ("Transfer-Encoding: gzip, chunked\r\n", 400),
+            ("Transfer-Encoding: ,chunked\r\n", 400),
+            ("Transfer-Encoding: chunked,\r\n", 400),
+            ("Transfer-Encoding: chunked, chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding:\r\n", 400),
+            ("Transfer-Encoding: \x0bchunked\r\n", 400),
+            ("Content-Length: +10\r\n", 400),
+            ("Content-Length: -10\r\n", 400),
+            ("Content-Length: 0xa\r\n", 400),
+            ("Content-Length: 1_0\r\n", 400),
+            ("Content-Length: 1 0\r\n", 400),
+            ("Content-Length:\r\n", 400),
+            ("Content-Length: 10,5\r\n", 400),
+            ("Content-Length: 10, 10\r\n", 400),
+            ("Content-Length: 10\r\nContent-Length: 10\r\n", 400),
+            ("Content-Length: 10\r\nContent-Length: 5\r\n", 400),
+            ("Content-Length: 18446744073709551626\r\n", 400),
+            ("Content-Length: 9223372036854775808\r\n", 400),
+        ] {
+            assert_eq!(with(lines), Err(status), "{lines:?}");
+        }
+        assert_eq!(read(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(400));
+    }
+
+    #[test]
+    fn a15_to_a20_lines_and_fields() {
+        for lines in [
+            "X: a\rb\r\n",
+            "X: a\nY: b\r\n",
+            " X: a\r\n",
+            "X: a\r\n b\r\n",
+            "X : a\r\n",
+            "X\r\n",
+            ": a\r\n",
+            "X Y: a\r\n",
+            "X\u{e9}: a\r\n",
+            "X: a\0b\r\n",
+            "X: a\x01b\r\n",
+            "X: a\x7f\r\n",
+            "\tX: a\r\n",
+        ] {
+            assert_eq!(with(lines), Err(400), "{lines:?}");
+        }
+        assert_eq!(read(b"GET / HTTP/1.1\nHost: a\n\n"), Err(400));
+        assert_eq!(read(b"GET / HTTP/1.1\n"), Err(400), "at the first line, not after the last");
+    }
+
+    #[test]
+    fn a30_to_a38_request_line() {
+        for (bytes, status) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], 400),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+            (b"GET /\r\n\r\n", 400),
+            (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+            (b"GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400),
+            (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /x y HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /\tx HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"G=T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+            (b"PRI * HTTP/2.0\r\n\r\n", 505),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ] {
+            assert_eq!(read(bytes), Err(status), "{:?}", String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(read(format!("GET /{} HTTP/1.1\r\n", "a".repeat(9000)).as_bytes()), Ok(None));
+        assert_eq!(
+            read(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9000)).as_bytes()),
+            Err(414)
+        );
+        assert_eq!(read("x".repeat(40_000).as_bytes()), Err(414));
+        assert_eq!(with(&format!("X: {}\r\n", "a".repeat(40_000))), Err(431));
+        assert_eq!(with(&"X: a\r\n".repeat(100)), Err(431));
+    }
+
+    #[test]
+    fn c1_c3_c8_responses() {
+        let read = |text: &str| {
+            HeadReader::default().response(
+                text.as_bytes(),
+                &HeadLimits::default(),
+                false,
+                &mut ResponseHead::default(),
+            )
+        };
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 999 X\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: a\n\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+            "HTTP/1.1 200OK\r\n\r\n",
+            "garbage\r\n\r\n",
+            "\r\n\r\n",
+        ] {
+            assert_eq!(read(text), Err(BadResponse), "{text:?}");
+        }
+        assert!(matches!(read("HTTP/1.1 200\r\n\r\n"), Ok(Some(_))));
+        assert!(matches!(read("HTTP/1.1 204 No Content\r\n\r\n"), Ok(Some(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn a40_any_split_gives_the_same_verdict(bytes in proptest::collection::vec(proptest::sample::select(&b"GET / HTTP/1.1\r\n\r\nHost: a:\n\x00 "[..]), 0..80)) {
+            let mut bytes = bytes;
+            bytes.splice(0..0, b"GET / HTTP/1.1\r\nHost: a\r\n".iter().copied());
+            let limits = HeadLimits::default();
+            let mut head = RequestHead::default();
+            let whole = HeadReader::default().request(&bytes, &limits, &mut head);
+            let mut reader = HeadReader::default();
+            let mut pieces = Ok(None);
+            for end in 1..=bytes.len() {
+                pieces = reader.request(&bytes[..end], &limits, &mut head);
+                if !matches!(pieces, Ok(None)) { break; }
+            }
+            prop_assert_eq!(whole, pieces);
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+            let _ = HeadReader::default().response(&bytes, &HeadLimits::default(), false, &mut ResponseHead::default());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A body that one task pushes and hyper pulls.
+
+use crate::SinkError;
+use bytes::Bytes;
+use http_body::SizeHint;
+use portcullis_http::{BodyError, Fields, Frame};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+#[derive(Default)]
+struct State {
+    frame: Option<Frame>,
+    length: Option<u64>,
+    finished: bool,
+    aborted: bool,
+    receiver_gone: bool,
+    sender: Option<Waker>,
+    receiver: Option<Waker>,
+}
+
+/// Both ends share one slot; the lock is never held across a wait.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pushing end. Dropped before [`PipeSink::finish`], it aborts the body.
+pub(crate) struct PipeSink(Shared);
+
+/// The pulling end, a body in hyper's sense.
+pub(crate) struct PipeBody(Shared);
+
+/// A pipe that holds one frame. `length` is the body's, where it is known.
+pub(crate) fn pipe(length: Option<u64>) -> (PipeSink, PipeBody) {
+    let shared = Shared::default();
+    shared.lock().length = length;
+    (PipeSink(shared.clone()), PipeBody(shared))
+}
+
+impl PipeSink {
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        let mut state = self.0.lock();
+        if state.receiver_gone {
+            return Poll::Ready(Err(SinkError::Closed));
+        }
+        if state.frame.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        state.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) {
+        let mut state = self.0.lock();
+        state.frame = Some(frame);
+        wake(state.receiver.take());
+    }
+
+    pub(crate) fn finish(&mut self) {
+        let mut state = self.0.lock();
+        state.finished = true;
+        wake(state.receiver.take());
+    }
+
+    pub(crate) fn abort(&mut self) {
+        let mut state = self.0.lock();
+        state.aborted |= !state.finished;
+        wake(state.receiver.take());
+    }
+
+    /// Ready when the other end was dropped before the body's end.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.receiver_gone {
+            return Poll::Ready(());
+        }
+        state.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for PipeSink {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl Drop for PipeBody {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.receiver_gone = true;
+        wake(state.sender.take());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl http_body::Body for PipeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        let mut state = self.0.lock();
+        if let Some(frame) = state.frame.take() {
+            wake(state.sender.take());
+            if let (Frame::Data(data), Some(length)) = (&frame, &mut state.length) {
+                *length = length.saturating_sub(data.len() as u64);
+            }
+            return Poll::Ready(Some(Ok(match frame {
+                Frame::Data(data) => http_body::Frame::data(data),
+                Frame::Trailers(fields) => http_body::Frame::trailers(to_map(&fields)),
+            })));
+        }
+        if state.aborted {
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        }
+        if state.finished {
+            return Poll::Ready(None);
+        }
+        state.receiver = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.0.lock();
+        state.frame.is_none() && state.finished && !state.aborted
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Our fields as hyper's map. All were checked when they were appended, so none is lost here.
+pub(crate) fn to_map(fields: &Fields) -> http::HeaderMap {
+    let mut map = http::HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields.iter() {
+        if let (Ok(name), Ok(value)) =
+            (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
+        {
+            map.append(name, value);
+        }
+    }
+    map
+}

@@ -1,0 +1,107 @@
+//! The client's side: reading requests off a connection and answering them.
+
+mod http1;
+mod http2;
+
+use crate::head::HeadLimits;
+use crate::transport::{BodyTimeouts, Transport};
+use crate::{IoStream, Service};
+use bytes::BytesMut;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+pub use crate::transport::BodyTimeouts as Timeouts;
+
+/// What a listener allows its clients.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Caps on a request's head.
+    pub head: HeadLimits,
+    /// From the accept to the first byte; in HTTP/2 to the first request.
+    pub first_byte: Duration,
+    /// From the first byte of a head to its last.
+    pub header: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Deadlines on bodies.
+    pub body: BodyTimeouts,
+    /// Requests on one connection; then it closes.
+    pub max_requests: u64,
+    /// Whether a connection in clear may begin with HTTP/2's preface (prior knowledge, RFC 9113 §3.3).
+    pub http2: bool,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for ServerSettings {
+    /// A head in 32 KiB and 10 s, the first byte in 5 s, 60 s between requests, 1000 requests, 100 streams.
+    fn default() -> Self {
+        ServerSettings {
+            head: HeadLimits::default(),
+            first_byte: Duration::from_secs(5),
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            body: BodyTimeouts::default(),
+            max_requests: 1000,
+            http2: true,
+            max_concurrent_streams: 100,
+        }
+    }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, as ALPN chose.
+    Http1,
+    /// HTTP/2, as ALPN chose.
+    Http2,
+    /// In clear: HTTP/2 if it begins with the preface and the listener allows it, else HTTP/1.
+    Detect,
+}
+
+/// Tells connections to end: idle ones at once, busy ones after the answer at hand.
+#[derive(Clone, Debug)]
+pub struct Drain(watch::Receiver<bool>);
+
+impl Drain {
+    /// The switch and what connections watch.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<bool>, Drain) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Drain(receiver))
+    }
+
+    /// Whether connections are to end.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until they are. A switch that was dropped counts as on: nobody is left to serve for.
+    pub async fn on(&mut self) {
+        let _ = self.0.wait_for(|on| *on).await;
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve<S: Service>(
+    io: IoStream,
+    protocol: Protocol,
+    settings: Arc<ServerSettings>,
+    service: S,
+    drain: Drain,
+) {
+    let first = BytesMut::new();
+    if protocol == Protocol::Http2 {
+        return http2::serve(io, first, &settings, service, drain).await;
+    }
+    let detect = protocol == Protocol::Detect && settings.http2;
+    let transport = Transport::new(io, first, settings.body.clone());
+    if let Some((io, first)) =
+        http1::serve(transport, &settings, service.clone(), drain.clone(), detect).await
+    {
+        http2::serve(io, first, &settings, service, drain).await;
+    }
+}

@@ -1,0 +1,287 @@
+//! HTTP/1 connections of clients.
+
+use super::{Drain, ServerSettings};
+use crate::head::HeadReader;
+use crate::timer::Wait;
+use crate::transport::Transport;
+use crate::{Downstream, Service, Sink, SinkError, Source, encode};
+use bytes::BytesMut;
+use portcullis_http::{
+    BodyError, Frame, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Version,
+};
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An unread body this small is read and dropped so that the connection can serve on.
+const DISCARD: u64 = 64 * 1024;
+/// How long that may take, and how long the last answer may need to reach a client that still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What was read at the start of a request.
+enum Begin {
+    Request,
+    Refused(Rejection),
+    Http2,
+    Closed,
+}
+
+/// Serves the connection until it ends; gives it back if it turned out to speak HTTP/2.
+pub(super) async fn serve<IO, S>(
+    mut transport: Transport<IO>,
+    settings: &ServerSettings,
+    service: S,
+    mut drain: Drain,
+    mut detect: bool,
+) -> Option<(IO, BytesMut)>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    S: Service,
+{
+    let mut intake =
+        Intake { reader: HeadReader::default(), wait: Wait::default(), patience: settings.first_byte };
+    for number in 1..=settings.max_requests {
+        let mut head = RequestHead::default();
+        let mut draining = false;
+        let begin = loop {
+            let begin = poll_fn(|cx| intake.poll_head(cx, &mut transport, settings, detect, &mut head));
+            tokio::select! {
+                biased;
+                begin = begin => break begin,
+                () = drain.on(), if !draining => {}
+            }
+            // A request that has begun is still served; a connection between requests ends.
+            if transport.input.is_empty() {
+                break Begin::Closed;
+            }
+            draining = true;
+        };
+        intake.wait.end();
+        intake.patience = settings.idle;
+        detect = false;
+        let mut exchange = Http1Downstream {
+            keep_alive: head.version == Version::Http11
+                && number < settings.max_requests
+                && !asks_to_close(&head),
+            to_head: head.method == Method::Head,
+            version: head.version,
+            expects: false,
+            started: false,
+            drain: &drain,
+            transport: &mut transport,
+        };
+        match begin {
+            Begin::Closed => return None,
+            Begin::Http2 => return Some(transport.into_parts()),
+            Begin::Refused(why) => {
+                exchange.keep_alive = false;
+                service.refuse(head, why, &mut exchange).await;
+            }
+            Begin::Request => {
+                exchange.transport.expect_body(head.framing);
+                match expectation(&head) {
+                    Ok(expects) => {
+                        exchange.expects = expects;
+                        service.call(head, &mut exchange).await;
+                    }
+                    Err(why) => service.refuse(head, why, &mut exchange).await,
+                }
+            }
+        }
+        if !exchange.can_go_on().await {
+            transport.linger(LINGER, DISCARD as usize).await;
+            return None;
+        }
+    }
+    None
+}
+
+fn asks_to_close(head: &RequestHead) -> bool {
+    let options = head.fields.get_all("connection").flat_map(|value| value.split(|b| *b == b','));
+    options.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
+fn expectation(head: &RequestHead) -> Result<bool, Rejection> {
+    let mut values = head.fields.get_all("expect");
+    match (values.next(), values.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => {
+            Ok(head.version == Version::Http11 && head.framing != Framing::None)
+        }
+        (Some(_), None) => Err(Rejection::ExpectationFailed),
+        (Some(_), Some(_)) => Err(Rejection::Malformed(Malformed::Duplicate)),
+    }
+}
+
+/// Reading heads, one after the other, under deadlines.
+struct Intake {
+    reader: HeadReader,
+    wait: Wait,
+    /// How long the first byte of the next head may take.
+    patience: Duration,
+}
+
+impl Intake {
+    fn poll_head<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport<IO>,
+        settings: &ServerSettings,
+        detect: bool,
+        head: &mut RequestHead,
+    ) -> Poll<Begin> {
+        loop {
+            let input = &transport.input;
+            let preface =
+                detect && !input.is_empty() && (PREFACE.starts_with(input) || input.starts_with(PREFACE));
+            if preface && input.len() >= PREFACE.len() {
+                return Poll::Ready(Begin::Http2);
+            }
+            if !input.is_empty() && !preface {
+                match self.reader.request(input, &settings.head, head) {
+                    Ok(None) => {}
+                    Ok(Some(used)) => {
+                        bytes::Buf::advance(&mut transport.input, used);
+                        return Poll::Ready(Begin::Request);
+                    }
+                    Err(why) => return Poll::Ready(Begin::Refused(why)),
+                }
+            }
+            let was_empty = transport.input.is_empty();
+            match transport.poll_fill_head(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    // The whole head has one deadline, which begins with its first byte.
+                    if was_empty {
+                        self.wait.end();
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Begin::Closed),
+                Poll::Pending => {
+                    let limit = if was_empty { self.patience } else { settings.header };
+                    ready!(self.wait.poll_expired(cx, limit));
+                    return Poll::Ready(if was_empty {
+                        Begin::Closed
+                    } else {
+                        Begin::Refused(Rejection::RequestTimeout)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// One request of an HTTP/1 connection.
+struct Http1Downstream<'a, IO> {
+    transport: &'a mut Transport<IO>,
+    drain: &'a Drain,
+    version: Version,
+    to_head: bool,
+    keep_alive: bool,
+    expects: bool,
+    started: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<'_, IO> {
+    /// Whether another request may follow: the answer was ended properly and the body was read, or is so small
+    /// that the rest of it is read now.
+    async fn can_go_on(&mut self) -> bool {
+        if !self.started || !self.keep_alive || !self.transport.sent_all() {
+            return false;
+        }
+        if self.transport.body_left().is_some_and(|left| left > DISCARD) || self.expects {
+            return self.transport.body_done();
+        }
+        let discard = async {
+            let mut read = 0;
+            while let Some(frame) = poll_fn(|cx| self.transport.poll_body(cx)).await {
+                match frame {
+                    Ok(Frame::Data(data)) => read += data.len() as u64,
+                    Ok(Frame::Trailers(_)) => {}
+                    Err(_) => return false,
+                }
+                if read > DISCARD {
+                    return false;
+                }
+            }
+            true
+        };
+        matches!(tokio::time::timeout(LINGER, discard).await, Ok(true))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Source for Http1Downstream<'_, IO> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        if self.expects && !self.started {
+            if self.transport.input.is_empty() {
+                self.transport.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            self.expects = false;
+        }
+        if !self.started && !self.transport.out.is_empty() {
+            // A failure shows when the body is read or the answer is written.
+            let _ = self.transport.poll_flush_out(cx);
+        }
+        self.transport.poll_body(cx)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Sink for Http1Downstream<'_, IO> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        // The first piece of a body leaves with the head, in one write.
+        if self.transport.holds_head_only() { Poll::Ready(Ok(())) } else { self.transport.poll_write_out(cx) }
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.transport.push_frame(frame);
+    }
+
+    fn finish(&mut self) {
+        self.transport.finish_body();
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.transport.poll_flush_out(cx)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<'_, IO> {
+    fn start(&mut self, head: &ResponseHead) {
+        self.started = true;
+        // HTTP/1.0 knows no chunks: the body ends with the connection.
+        let framing = match head.framing {
+            Framing::Chunked | Framing::Close if self.version == Version::Http10 => Framing::Close,
+            Framing::Close => Framing::Chunked,
+            framing => framing,
+        };
+        self.keep_alive &= framing != Framing::Close && !self.drain.is_on();
+        encode::response(head, framing, !self.keep_alive, &mut self.transport.out);
+        let body_allowed = !self.to_head && head.status >= 200 && head.status != 204 && head.status != 304;
+        self.transport.announce_body(framing, body_allowed);
+    }
+
+    fn started(&self) -> bool {
+        self.started
+    }
+
+    fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    fn abort(&mut self) {
+        self.keep_alive = false;
+        self.transport.break_off();
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.transport.body_done() && self.transport.input.len() < DISCARD as usize {
+            match ready!(self.transport.poll_fill_head(cx)) {
+                Ok(count) if count > 0 => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,431 @@
+//! A socket with one buffer in, one out, and a deadline on each.
+
+use crate::SinkError;
+use crate::chunked::Decoder;
+use crate::encode;
+use crate::head::read_trailers;
+use crate::timer::Wait;
+use bytes::{Buf, Bytes, BytesMut};
+use portcullis_http::{BodyError, Frame, Framing};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A connection, in clear or over TLS, of either side.
+#[derive(Debug)]
+pub enum IoStream {
+    /// In clear.
+    Plain(TcpStream),
+    /// Over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for IoStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            IoStream::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            IoStream::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for IoStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            IoStream::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            IoStream::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            IoStream::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            IoStream::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            IoStream::Plain(io) => io.is_write_vectored(),
+            IoStream::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            IoStream::Plain(io) => Pin::new(io).poll_flush(cx),
+            IoStream::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            IoStream::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            IoStream::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Deadlines on the body of one side.
+#[derive(Clone, Debug)]
+pub struct BodyTimeouts {
+    /// The longest wait for the next bytes.
+    pub idle: Duration,
+    /// The longest wait for the other side to take bytes.
+    pub write_stall: Duration,
+    /// Bytes a second that must come on average once `rate_grace` is over; 0 asks for none.
+    pub min_rate: u32,
+    /// How long a body may be slower than that.
+    pub rate_grace: Duration,
+}
+
+impl Default for BodyTimeouts {
+    /// 30 s each, 500 bytes a second after 10 s.
+    fn default() -> Self {
+        BodyTimeouts {
+            idle: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
+            min_rate: 500,
+            rate_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl BodyTimeouts {
+    /// How long a wait may last for a sender of whom `received` bytes have come in `waited` of waiting: the idle
+    /// limit, or less where it has been slower than it may be. Time in which nobody asked for its bytes does not
+    /// count against it.
+    pub(crate) fn patience(&self, received: u64, waited: Duration) -> Duration {
+        match received.checked_div(u64::from(self.min_rate)) {
+            None => self.idle,
+            Some(earned) => {
+                self.idle.min((self.rate_grace + Duration::from_secs(earned)).saturating_sub(waited))
+            }
+        }
+    }
+}
+
+/// What is left to read of the incoming body.
+#[derive(Debug)]
+enum Incoming {
+    Done,
+    Length(u64),
+    Chunked(Box<Decoder>),
+    UntilClose,
+}
+
+/// What is left to send of the outgoing body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgoing {
+    Done,
+    Length(u64),
+    Chunked,
+    UntilClose,
+    /// Pushed frames go nowhere: the message has no body.
+    Discard,
+}
+
+/// Payload up to this size is copied behind what waits to be written; more is written from where it is.
+const COPY_BELOW: usize = 8 * 1024;
+/// Room asked for before each read of a body.
+const BODY_READ: usize = 64 * 1024;
+/// Room asked for before each read of a head, and the size an idle connection's buffer goes back to.
+const HEAD_READ: usize = 8 * 1024;
+
+/// A connection that carries HTTP/1 messages both ways.
+#[derive(Debug)]
+pub struct Transport<IO> {
+    io: IO,
+    pub(crate) input: BytesMut,
+    incoming: Incoming,
+    read_wait: Wait,
+    received: u64,
+    waited: Duration,
+    pub(crate) out: Vec<u8>,
+    written: usize,
+    payload: Bytes,
+    after_payload: &'static [u8],
+    outgoing: Outgoing,
+    write_wait: Wait,
+    broken: bool,
+    pub(crate) timeouts: BodyTimeouts,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
+    /// Takes a connection over; `input` holds what was read of it already.
+    pub fn new(io: IO, input: BytesMut, timeouts: BodyTimeouts) -> Self {
+        Transport {
+            io,
+            input,
+            incoming: Incoming::Done,
+            read_wait: Wait::default(),
+            received: 0,
+            waited: Duration::ZERO,
+            out: Vec::new(),
+            written: 0,
+            payload: Bytes::new(),
+            after_payload: b"",
+            outgoing: Outgoing::Done,
+            write_wait: Wait::default(),
+            broken: false,
+            timeouts,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (IO, BytesMut) {
+        (self.io, self.input)
+    }
+
+    /// Reads more bytes into the input buffer; `Ok(0)` at the end of the stream.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
+        self.input.reserve(room);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
+    }
+
+    pub(crate) fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill(cx, HEAD_READ)
+    }
+
+    // ---- the incoming body
+
+    /// A body with this framing follows in the input.
+    pub(crate) fn expect_body(&mut self, framing: Framing) {
+        self.incoming = match framing {
+            Framing::None | Framing::Length(0) => Incoming::Done,
+            Framing::Length(length) => Incoming::Length(length),
+            Framing::Chunked => Incoming::Chunked(Box::default()),
+            Framing::Close => Incoming::UntilClose,
+        };
+        self.received = 0;
+        self.waited = Duration::ZERO;
+    }
+
+    /// Whether the incoming body was read to its end.
+    pub(crate) fn body_done(&self) -> bool {
+        matches!(self.incoming, Incoming::Done)
+    }
+
+    /// Bytes of the incoming body still to come, where that is known.
+    pub(crate) fn body_left(&self) -> Option<u64> {
+        match self.incoming {
+            Incoming::Done => Some(0),
+            Incoming::Length(left) => Some(left),
+            Incoming::Chunked(_) | Incoming::UntilClose => None,
+        }
+    }
+
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        loop {
+            match self.decode() {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.body_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => {
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            match self.poll_fill(cx, BODY_READ) {
+                Poll::Ready(Ok(0)) if matches!(self.incoming, Incoming::UntilClose) => {
+                    self.incoming = Incoming::Done
+                }
+                Poll::Ready(Ok(read)) if read > 0 => {
+                    self.waited += self.read_wait.end();
+                    self.received += read as u64;
+                }
+                Poll::Ready(_) => {
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(BodyError::Incomplete)));
+                }
+                Poll::Pending => {
+                    let limit = self.timeouts.patience(self.received, self.waited);
+                    ready!(self.read_wait.poll_expired(cx, limit));
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+            }
+        }
+    }
+
+    /// The next frame that the input already holds.
+    fn decode(&mut self) -> Result<Option<Frame>, BodyError> {
+        match &mut self.incoming {
+            Incoming::Done => Ok(None),
+            _ if self.input.is_empty() => Ok(None),
+            Incoming::UntilClose => Ok(Some(Frame::Data(self.input.split().freeze()))),
+            Incoming::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
+                *left -= take as u64;
+                if *left == 0 {
+                    self.incoming = Incoming::Done;
+                }
+                Ok(Some(Frame::Data(self.input.split_to(take).freeze())))
+            }
+            Incoming::Chunked(decoder) => {
+                let step = decoder.step(&self.input)?;
+                self.input.advance(step.skip);
+                if step.data > 0 {
+                    return Ok(Some(Frame::Data(self.input.split_to(step.data).freeze())));
+                }
+                if !decoder.is_done() {
+                    return Ok(None);
+                }
+                let trailers = read_trailers(decoder.trailers()).ok_or(BodyError::Malformed)?;
+                self.incoming = Incoming::Done;
+                Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)))
+            }
+        }
+    }
+
+    // ---- the outgoing message
+
+    /// A body with this framing will be pushed, behind a head that the caller has put into `out`.
+    pub(crate) fn announce_body(&mut self, framing: Framing, allowed: bool) {
+        self.outgoing = match framing {
+            _ if !allowed => Outgoing::Discard,
+            Framing::None | Framing::Length(0) => Outgoing::Done,
+            Framing::Length(length) => Outgoing::Length(length),
+            Framing::Chunked => Outgoing::Chunked,
+            Framing::Close => Outgoing::UntilClose,
+        };
+    }
+
+    pub(crate) fn push_frame(&mut self, frame: Frame) {
+        let Frame::Data(data) = frame else { return };
+        match self.outgoing {
+            Outgoing::Discard => return,
+            Outgoing::Done => {
+                self.broken = true;
+                return;
+            }
+            Outgoing::Length(left) => match left.checked_sub(data.len() as u64) {
+                Some(left) => self.outgoing = Outgoing::Length(left),
+                None => {
+                    self.broken = true;
+                    return;
+                }
+            },
+            Outgoing::Chunked => encode::chunk_size(data.len(), &mut self.out),
+            Outgoing::UntilClose => {}
+        }
+        let end: &[u8] = if self.outgoing == Outgoing::Chunked { b"\r\n" } else { b"" };
+        if data.len() < COPY_BELOW {
+            self.out.extend_from_slice(&data);
+            self.out.extend_from_slice(end);
+        } else {
+            self.payload = data;
+            self.after_payload = if end.is_empty() { b"" } else { b"\r\n" };
+        }
+    }
+
+    pub(crate) fn finish_body(&mut self) {
+        match self.outgoing {
+            Outgoing::Chunked if self.payload.is_empty() => self.out.extend_from_slice(b"0\r\n\r\n"),
+            Outgoing::Chunked => self.after_payload = b"\r\n0\r\n\r\n",
+            Outgoing::Length(left) if left > 0 => self.broken = true,
+            _ => {}
+        }
+        self.outgoing = Outgoing::Done;
+    }
+
+    /// Whether the outgoing message was ended properly.
+    pub(crate) fn sent_all(&self) -> bool {
+        self.outgoing == Outgoing::Done && !self.broken && self.unsent() == 0
+    }
+
+    /// Whether nothing but a head, none of it written yet, waits.
+    pub(crate) fn holds_head_only(&self) -> bool {
+        self.written == 0
+            && self.payload.is_empty()
+            && self.after_payload.is_empty()
+            && self.out.len() < COPY_BELOW
+            && !self.broken
+    }
+
+    pub(crate) fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.len() - self.written + self.payload.len() + self.after_payload.len()
+    }
+
+    /// Writes all that waits.
+    pub(crate) fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        if self.broken {
+            return Poll::Ready(Err(SinkError::Length));
+        }
+        while self.unsent() > 0 {
+            let head = self.out.get(self.written..).unwrap_or_default();
+            let slices = [IoSlice::new(head), IoSlice::new(&self.payload), IoSlice::new(self.after_payload)];
+            match Pin::new(&mut self.io).poll_write_vectored(cx, &slices) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.write_wait.end();
+                    self.wrote(count);
+                }
+                Poll::Ready(_) => {
+                    self.broken = true;
+                    return Poll::Ready(Err(SinkError::Closed));
+                }
+                Poll::Pending => {
+                    ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+                    self.broken = true;
+                    return Poll::Ready(Err(SinkError::Timeout));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, count: usize) {
+        let head = count.min(self.out.len() - self.written);
+        self.written += head;
+        let payload = (count - head).min(self.payload.len());
+        self.payload.advance(payload);
+        let after = count - head - payload;
+        self.after_payload = self.after_payload.get(after..).unwrap_or_default();
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+
+    /// All that was written reaches the network: TLS holds back records otherwise.
+    pub(crate) fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        ready!(self.poll_write_out(cx))?;
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => {
+                self.broken = true;
+                Poll::Ready(Err(SinkError::Closed))
+            }
+            Poll::Pending => {
+                ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+                Poll::Ready(Err(SinkError::Timeout))
+            }
+        }
+    }
+
+    /// Ends our side, then reads and discards for a moment so that the last answer is not lost to a reset.
+    pub(crate) async fn linger(mut self, patience: Duration, most: usize) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let discard = async {
+            if self.io.shutdown().await.is_err() {
+                return;
+            }
+            let mut rest = (&mut self.io).take(most as u64);
+            let mut sink = [0; 4096];
+            while matches!(rest.read(&mut sink).await, Ok(read) if read > 0) {}
+        };
+        // Too slow or not, the connection is over.
+        let _ = tokio::time::timeout(patience, discard).await;
+    }
+}
