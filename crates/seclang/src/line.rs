@@ -67,12 +67,11 @@ impl Line<'_> {
         let mut bytes = raw.char_indices().peekable();
         while let Some((at, character)) = bytes.next() {
             let mut shown = (at, character);
-            if character == '\\' {
-                if let Some(next) =
+            if character == '\\'
+                && let Some(quote) =
                     bytes.next_if(|(_, next)| u8::try_from(*next).is_ok_and(|next| quotes.contains(&next)))
-                {
-                    shown = next;
-                }
+            {
+                shown = quote;
             }
             let hidden = (self.origin(start + shown.0) - span.start as usize).saturating_sub(value.len());
             if hidden != left_out {
@@ -80,10 +79,10 @@ impl Line<'_> {
                 cuts.push((as_u32(value.len()), as_u32(hidden)));
             }
             value.push(shown.1);
-            if shown.1 == '\\' {
-                if let Some((_, second)) = bytes.next_if(|(_, next)| *next == '\\') {
-                    value.push(second);
-                }
+            if shown.1 == '\\'
+                && let Some((_, second)) = bytes.next_if(|(_, next)| *next == '\\')
+            {
+                value.push(second);
             }
         }
         Text::with_cuts(value, span, cuts)
