@@ -63,9 +63,13 @@ fn without_null(schema: &mut Schema) {
 
 /// Takes the fields that are not set out of a default.
 fn drop_nulls(value: &mut Value) {
-    if let Value::Object(fields) = value {
-        fields.retain(|_, field| !field.is_null());
-        fields.values_mut().for_each(drop_nulls);
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -114,11 +118,6 @@ impl Node {
         self.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
-    /// The name of the type that the field refers to.
-    pub(crate) fn type_name(&self) -> Option<&'static str> {
-        self.here.get("$ref")?.as_str()?.strip_prefix("#/$defs/")
-    }
-
     /// The JSON types that are allowed; empty for any.
     pub(crate) fn types(&self) -> Vec<&'static str> {
         match self.get("type") {
@@ -158,6 +157,17 @@ impl Node {
         self.get("items").and_then(Node::of)
     }
 
+    /// The type that the field refers to, without what the field itself says.
+    pub(crate) fn target(self) -> Self {
+        Self { here: self.target.unwrap_or(self.here), target: None }
+    }
+
+    /// The choices of the field or of the items of its list.
+    pub(crate) fn choices_anywhere(&self) -> Vec<(&'static str, &'static str)> {
+        let own = self.choices();
+        if own.is_empty() { self.items().map(|item| item.choices()).unwrap_or_default() } else { own }
+    }
+
     /// Whether the table must have this field.
     pub(crate) fn requires(&self, field: &str) -> bool {
         self.list("required").iter().any(|name| name == field)
@@ -171,9 +181,12 @@ mod tests {
     #[test]
     fn every_field_is_documented_and_nothing_is_null() {
         let text = serde_json::to_string(generated()).unwrap();
-        assert!(!text.contains("null"), "{text}");
+        let around = |at: usize| text[at.saturating_sub(200)..].chars().take(250).collect::<String>();
+        assert!(!text.contains("null"), "{:?}", text.find("null").map(around));
         let defs = generated()["$defs"].as_object().unwrap();
-        for (name, def) in defs.iter().chain([(&"Config".to_owned(), generated())]) {
+        for (name, def) in
+            defs.iter().map(|(name, def)| (name.as_str(), def)).chain([("Config", generated())])
+        {
             for (field, node) in Node::of(def).unwrap().properties() {
                 assert!(
                     node.here.contains_key("description"),

@@ -11,7 +11,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use portcullis_diag::{Code, Diagnostic, Diagnostics, Severity, suggest};
+use portcullis_diag::{Code, Diagnostic, Diagnostics, suggest};
 
 use crate::codes;
 use crate::files;

@@ -235,7 +235,7 @@ string_value!(
     ["api.example.com", "*.example.com"]
 );
 string_value!(PathPattern, "path-pattern", r"^/", ["/", "/titles/{id}", "/files/{*rest}"]);
-string_value!(Regex, "rust-regex", r"", ["^v[0-9]+$"]);
+string_value!(Regex, "rust-regex", r"^.*$", ["^v[0-9]+$"]);
 
 #[cfg(test)]
 mod tests {

@@ -133,7 +133,12 @@ impl fmt::Display for Template {
     }
 }
 
-string_value!(Template, "template", "", ["/titles/{id}", "{query.lang}", "{header.accept-language}"]);
+string_value!(
+    Template,
+    "template",
+    r"^([^{}]|\{\{|\}\}|\{[^{}]+\})*$",
+    ["/titles/{id}", "{query.lang}", "{header.accept-language}"]
+);
 
 #[cfg(test)]
 mod tests {
