@@ -1,0 +1,217 @@
+//! What the request path counts with: handles bound to their labels once, when a snapshot compiles.
+
+use crate::family::Counters;
+use portcullis_http::{Method, UpstreamFailure};
+use prometheus::{Histogram, IntCounter, IntGauge};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Label values of status classes; the last for what is no status.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// The place of a status in [`CLASSES`].
+fn class_of(status: u16) -> usize {
+    match status {
+        100..=599 => usize::from(status / 100 - 1),
+        _ => CLASSES.len() - 1,
+    }
+}
+
+/// One counter for each status class, bound when first counted so that no series stands at zero.
+#[derive(Debug, Default)]
+pub(crate) struct StatusClasses([OnceLock<IntCounter>; CLASSES.len()]);
+
+impl StatusClasses {
+    fn inc(&self, status: u16, bind: impl FnOnce(&str) -> IntCounter) {
+        let class = class_of(status);
+        if let (Some(cell), Some(label)) = (self.0.get(class), CLASSES.get(class)) {
+            cell.get_or_init(|| bind(label)).inc();
+        }
+    }
+}
+
+/// Counts the requests of one route. Cheap to clone.
+#[derive(Clone)]
+pub struct RouteMetrics(Arc<Route>);
+
+struct Route {
+    label: Box<str>,
+    family: Counters<3>,
+    /// By method, in the order of [`Method`].
+    requests: [StatusClasses; METHODS],
+    duration: Histogram,
+}
+
+/// How many methods have a label of their own.
+const METHODS: usize = Method::Other as usize + 1;
+
+impl RouteMetrics {
+    pub(crate) fn new(label: &str, family: Counters<3>, duration: Histogram) -> Self {
+        RouteMetrics(Arc::new(Route { label: label.into(), family, requests: Default::default(), duration }))
+    }
+
+    /// Counts a request that was answered with `status` after `total`.
+    pub fn observe(&self, method: Method, status: u16, total: Duration) {
+        let route = &*self.0;
+        if let Some(classes) = route.requests.get(method as usize) {
+            classes.inc(status, |class| route.family.with([&route.label, method.label(), class]));
+        }
+        route.duration.observe(total.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RouteMetrics").field(&self.0.label).finish()
+    }
+}
+
+/// Counts the calls to one upstream, and its connections. Cheap to clone.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    /// Connections to its endpoints, busy or idle: `inc` when one is made, `dec` when it is gone.
+    pub open: IntGauge,
+    /// Connections that wait in the pool: `inc` when one is put back, `dec` when it is taken or gone.
+    pub idle: IntGauge,
+    calls: Arc<Calls>,
+}
+
+struct Calls {
+    label: Box<str>,
+    duration: Histogram,
+    responses: Counters<2>,
+    classes: StatusClasses,
+    failures: Counters<2>,
+}
+
+impl UpstreamMetrics {
+    pub(crate) fn new(
+        label: &str,
+        duration: Histogram,
+        responses: Counters<2>,
+        failures: Counters<2>,
+        [open, idle]: [IntGauge; 2],
+    ) -> Self {
+        let calls = Calls { label: label.into(), duration, responses, classes: Default::default(), failures };
+        UpstreamMetrics { open, idle, calls: Arc::new(calls) }
+    }
+
+    /// Counts an answer whose head came `duration` after the call began.
+    pub fn answered(&self, status: u16, duration: Duration) {
+        let calls = &*self.calls;
+        calls.classes.inc(status, |class| calls.responses.with([&calls.label, class]));
+        calls.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a call that gave no usable answer.
+    pub fn failed(&self, failure: UpstreamFailure) {
+        self.calls.failures.with([&self.calls.label, failure.as_str()]).inc();
+    }
+}
+
+impl std::fmt::Debug for UpstreamMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("UpstreamMetrics").field(&self.calls.label).finish()
+    }
+}
+
+/// Why a client's TLS handshake did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// It took too long.
+    Timeout,
+    /// The client went away.
+    Closed,
+    /// What it sent is no TLS, or it and we share no version, cipher suite, protocol or certificate.
+    Protocol,
+}
+
+impl HandshakeFailure {
+    /// The reason's name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HandshakeFailure::Timeout => "timeout",
+            HandshakeFailure::Closed => "closed",
+            HandshakeFailure::Protocol => "protocol",
+        }
+    }
+}
+
+/// Counts the connections of one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct ListenerMetrics {
+    pub(crate) open: IntGauge,
+    pub(crate) accepted: IntCounter,
+    pub(crate) failures: Counters<2>,
+    pub(crate) label: Arc<str>,
+}
+
+impl ListenerMetrics {
+    /// Counts a connection as accepted, and as open until the answer is dropped.
+    #[must_use]
+    pub fn connection(&self) -> InFlight {
+        self.accepted.inc();
+        InFlight::new(self.open.clone())
+    }
+
+    /// Counts a TLS handshake that did not complete.
+    pub fn handshake_failed(&self, failure: HandshakeFailure) {
+        self.failures.with([&self.label, failure.as_str()]).inc();
+    }
+}
+
+impl std::fmt::Debug for ListenerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ListenerMetrics").field(&self.label).finish()
+    }
+}
+
+/// Counts the decisions of one rate limit: `inc()` the one that was made.
+#[derive(Clone, Debug)]
+pub struct LimitMetrics {
+    /// The request was within the limit.
+    pub passed: IntCounter,
+    /// It was not, and was refused.
+    pub limited: IntCounter,
+    /// The limit's store could not be asked.
+    pub unavailable: IntCounter,
+}
+
+/// One unit of a gauge, given back when dropped.
+#[derive(Debug)]
+#[must_use = "the gauge goes down when this is dropped"]
+pub struct InFlight(IntGauge);
+
+impl InFlight {
+    pub(crate) fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        InFlight(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_all_statuses() {
+        for (status, class) in [
+            (0, "other"),
+            (99, "other"),
+            (100, "1xx"),
+            (204, "2xx"),
+            (599, "5xx"),
+            (600, "other"),
+            (999, "other"),
+        ] {
+            assert_eq!(CLASSES[class_of(status)], class, "{status}");
+        }
+    }
+}

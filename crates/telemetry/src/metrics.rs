@@ -1,0 +1,490 @@
+//! The registry, and the lookups that hand out handles.
+
+use crate::catalogue as c;
+use crate::family::{Counters, Gauges, Histograms, counter, gauge};
+use crate::handles::{InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+use crate::label::{CAP, LabelSet, OTHER};
+use crate::process;
+use portcullis_http::{Budget, Rejection};
+use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The media type of [`Metrics::render`]'s text.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The route label of requests that matched none.
+const UNMATCHED: &str = "unmatched";
+
+/// The registry could not be set up or written out: a fault of the catalogue, not of an operator.
+#[derive(Debug)]
+pub struct MetricsError(prometheus::Error);
+
+impl fmt::Display for MetricsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "metrics: {}", self.0)
+    }
+}
+
+impl std::error::Error for MetricsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl From<prometheus::Error> for MetricsError {
+    fn from(error: prometheus::Error) -> Self {
+        MetricsError(error)
+    }
+}
+
+/// What the firewall did because of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FirewallAction {
+    /// The request or response was refused with a status.
+    Deny,
+    /// The connection was closed without an answer.
+    Drop,
+    /// The client was sent elsewhere.
+    Redirect,
+    /// The rest of the rules was skipped.
+    Allow,
+    /// It would have been refused, but the firewall only detects.
+    Detect,
+    /// The rule matched and was logged; nothing else followed from it.
+    Log,
+}
+
+impl FirewallAction {
+    /// The action's name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FirewallAction::Deny => "deny",
+            FirewallAction::Drop => "drop",
+            FirewallAction::Redirect => "redirect",
+            FirewallAction::Allow => "allow",
+            FirewallAction::Detect => "detect",
+            FirewallAction::Log => "log",
+        }
+    }
+}
+
+/// What leak prevention did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeakAction {
+    /// A piece of the response was masked.
+    Mask,
+    /// The response was withheld.
+    Block,
+}
+
+impl LeakAction {
+    /// The action's name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeakAction::Mask => "mask",
+            LeakAction::Block => "block",
+        }
+    }
+}
+
+/// All metrics of the process. Lives outside the snapshot: a reload resets nothing.
+///
+/// Handles ([`Metrics::route`] and the like) are made when a snapshot compiles; what they count on the
+/// request path is a few relaxed atomic additions, without hashing a label or allocating.
+///
+/// ```
+/// use portcullis_http::Method;
+/// use portcullis_telemetry::{BuildInfo, Metrics};
+/// use std::time::Duration;
+///
+/// let metrics = Metrics::new(BuildInfo { version: "0.1.0", rustc: "1.95" }).unwrap();
+/// let route = metrics.route("titles");
+/// route.observe(Method::Get, 200, Duration::from_millis(3));
+/// let text = metrics.render().unwrap();
+/// assert!(text.contains(
+///     r#"portcullis_requests_total{method="GET",route="titles",status_class="2xx"} 1"#
+/// ));
+/// ```
+pub struct Metrics {
+    registry: Registry,
+    requests: Counters<3>,
+    request_duration: Histograms<1>,
+    in_flight: IntGauge,
+    upstream_duration: Histograms<1>,
+    upstream_responses: Counters<2>,
+    upstream_failures: Counters<2>,
+    upstream_open: Gauges<1>,
+    upstream_idle: Gauges<1>,
+    part_failures: Counters<2>,
+    firewall: Keyed<(u32, FirewallAction), 2>,
+    rejections: Keyed<(&'static str, &'static str), 3>,
+    rate_limits: Counters<3>,
+    leaks: Keyed<(&'static str, LeakAction), 2>,
+    client_open: Gauges<1>,
+    client_connections: Counters<1>,
+    tls_failures: Counters<2>,
+    buffered: IntGauge,
+    buffered_limit: IntGauge,
+    reloads: Counters<1>,
+    reload_successful: IntGauge,
+    reload_timestamp: IntGauge,
+    config_info: Gauges<1>,
+    log_dropped: IntCounter,
+    process: process::Gauges,
+    labels: Labels,
+    budget: Mutex<Option<Budget>>,
+}
+
+/// The capped label sets.
+#[derive(Default)]
+struct Labels {
+    route: LabelSet,
+    part: LabelSet,
+    upstream: LabelSet,
+    listener: LabelSet,
+    limit: LabelSet,
+}
+
+/// The build, for `portcullis_build_info`.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildInfo<'a> {
+    /// Version of the gateway.
+    pub version: &'a str,
+    /// Version of the compiler.
+    pub rustc: &'a str,
+}
+
+impl Metrics {
+    /// Registers everything in the catalogue.
+    ///
+    /// # Errors
+    /// When the catalogue names a metric twice or not as Prometheus allows.
+    pub fn new(build: BuildInfo<'_>) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let r = &registry;
+        Gauges::register(r, &c::BUILD_INFO)?.with([build.version, build.rustc]).set(1);
+        Ok(Metrics {
+            requests: Counters::register(r, &c::REQUESTS)?,
+            request_duration: Histograms::register(r, &c::REQUEST_DURATION)?,
+            in_flight: gauge(r, &c::REQUESTS_IN_FLIGHT)?,
+            upstream_duration: Histograms::register(r, &c::UPSTREAM_DURATION)?,
+            upstream_responses: Counters::register(r, &c::UPSTREAM_RESPONSES)?,
+            upstream_failures: Counters::register(r, &c::UPSTREAM_FAILURES)?,
+            upstream_open: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_OPEN)?,
+            upstream_idle: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_IDLE)?,
+            part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
+            firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
+            rejections: Keyed::new(Counters::register(r, &c::REJECTIONS)?),
+            rate_limits: Counters::register(r, &c::RATE_LIMIT_DECISIONS)?,
+            leaks: Keyed::new(Counters::register(r, &c::LEAKS)?),
+            client_open: Gauges::register(r, &c::CLIENT_CONNECTIONS_OPEN)?,
+            client_connections: Counters::register(r, &c::CLIENT_CONNECTIONS)?,
+            tls_failures: Counters::register(r, &c::TLS_HANDSHAKE_FAILURES)?,
+            buffered: gauge(r, &c::BUFFERED_BODY_BYTES)?,
+            buffered_limit: gauge(r, &c::BUFFERED_BODY_LIMIT_BYTES)?,
+            reloads: Counters::register(r, &c::RELOADS)?,
+            reload_successful: gauge(r, &c::CONFIG_LAST_RELOAD_SUCCESSFUL)?,
+            reload_timestamp: gauge(r, &c::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
+            config_info: Gauges::register(r, &c::CONFIG_INFO)?,
+            log_dropped: counter(r, &c::LOG_LINES_DROPPED)?,
+            process: process::Gauges::new(
+                gauge(r, &c::PROCESS_START_TIME)?,
+                gauge(r, &c::PROCESS_RESIDENT_MEMORY)?,
+                gauge(r, &c::PROCESS_OPEN_FILES)?,
+            ),
+            labels: Labels::default(),
+            budget: Mutex::new(None),
+            registry,
+        })
+    }
+
+    /// The handle of a configured route. Made when a snapshot compiles.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        self.route_handle(self.labels.route.admit(name))
+    }
+
+    /// The handle of requests that match no route.
+    #[must_use]
+    pub fn unmatched(&self) -> RouteMetrics {
+        self.route_handle(UNMATCHED)
+    }
+
+    fn route_handle(&self, label: &str) -> RouteMetrics {
+        RouteMetrics::new(label, self.requests.clone(), self.request_duration.with([label]))
+    }
+
+    /// The handle of a configured upstream. Made when a snapshot compiles.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let label = self.labels.upstream.admit(name);
+        UpstreamMetrics::new(
+            label,
+            self.upstream_duration.with([label]),
+            self.upstream_responses.clone(),
+            self.upstream_failures.clone(),
+            [self.upstream_open.with([label]), self.upstream_idle.with([label])],
+        )
+    }
+
+    /// The handle of a configured listener.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        let label = self.labels.listener.admit(name);
+        ListenerMetrics {
+            open: self.client_open.with([label]),
+            accepted: self.client_connections.with([label]),
+            failures: self.tls_failures.clone(),
+            label: label.into(),
+        }
+    }
+
+    /// The handle of a rate limit: of a route, or of all routes together. Made when a snapshot compiles.
+    #[must_use]
+    pub fn limit(&self, route: Option<&str>, limit: &str) -> LimitMetrics {
+        let route = route.map_or("-", |name| self.labels.route.admit(name));
+        let limit = self.labels.limit.admit(limit);
+        let outcome = |outcome| self.rate_limits.with([route, limit, outcome]);
+        LimitMetrics {
+            passed: outcome("passed"),
+            limited: outcome("limited"),
+            unavailable: outcome("unavailable"),
+        }
+    }
+
+    /// The counter of a composition's part that fails. Made when a snapshot compiles; `inc()` it.
+    #[must_use]
+    pub fn part_failures(&self, route: &str, part: &str) -> IntCounter {
+        let (route, part) = (self.labels.route.admit(route), self.labels.part.admit(part));
+        self.part_failures.with([route, part])
+    }
+
+    /// Counts a request as in flight until the answer is dropped.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
+        InFlight::new(self.in_flight.clone())
+    }
+
+    /// Requests in flight now, for draining.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Counts a rejection.
+    pub fn rejection(&self, rejection: &Rejection) {
+        let (code, reason) = (rejection.code(), rejection.reason());
+        let stage = rejection.stage().as_str();
+        self.rejections.add((code, reason), 1, |family| family.with([stage, code, reason]));
+    }
+
+    /// Counts a verdict of a firewall rule.
+    pub fn firewall(&self, rule: u32, action: FirewallAction) {
+        self.firewall
+            .add((rule, action), 1, |family| family.with([rule.to_string().as_str(), action.as_str()]));
+    }
+
+    /// Counts `pieces` of a response that were masked, or the one response that was withheld. `kind` is a name
+    /// from the configuration's closed set.
+    pub fn leaks(&self, kind: &'static str, action: LeakAction, pieces: u64) {
+        self.leaks.add((kind, action), pieces, |family| family.with([kind, action.as_str()]));
+    }
+
+    /// The budget that the buffered-bytes gauges show; `limit` in bytes. It is read at each scrape, so that
+    /// holding bytes costs nothing more.
+    pub fn watch_budget(&self, budget: Budget, limit: usize) {
+        self.buffered_limit.set(saturate(limit));
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget);
+    }
+
+    /// Notes that a configuration was loaded and serves now; `hash` names it.
+    pub fn reload_succeeded(&self, hash: &str) {
+        self.reloads.with(["success"]).inc();
+        self.reload_successful.set(1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.reload_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        self.config_info.reset();
+        self.config_info.with([hash]).set(1);
+    }
+
+    /// Notes that a configuration could not be loaded and the one before it serves on.
+    pub fn reload_failed(&self) {
+        self.reloads.with(["failure"]).inc();
+        self.reload_successful.set(0);
+    }
+
+    /// The counter that a [`crate::LogQueue`] counts what it drops with.
+    pub(crate) fn log_dropped(&self) -> IntCounter {
+        self.log_dropped.clone()
+    }
+
+    /// All metrics in Prometheus' text format, to be served as [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// When the encoder refuses a family, which the catalogue's tests rule out.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        if let Some(budget) = &*self.budget.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.buffered.set(saturate(budget.used()));
+        }
+        self.process.update();
+        let mut text = String::with_capacity(16 * 1024);
+        TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Counters that are looked up by a small key while requests run, because the event names them: a read lock
+/// and one hash of a few bytes, and the label text is made once for each key. Beyond the cap all keys share
+/// the counter whose labels are all `other`.
+struct Keyed<K, const N: usize> {
+    family: Counters<N>,
+    known: RwLock<HashMap<K, IntCounter>>,
+}
+
+impl<K: Hash + Eq, const N: usize> Keyed<K, N> {
+    fn new(family: Counters<N>) -> Self {
+        Keyed { family, known: RwLock::new(HashMap::new()) }
+    }
+
+    fn add(&self, key: K, by: u64, make: impl FnOnce(&Counters<N>) -> IntCounter) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = known.get(&key) {
+            counter.inc_by(by);
+            return;
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CAP && !known.contains_key(&key) {
+            drop(known);
+            self.family.with([OTHER; N]).inc_by(by);
+            return;
+        }
+        known.entry(key).or_insert_with(|| make(&self.family)).inc_by(by);
+    }
+}
+
+fn saturate(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::CATALOGUE;
+    use crate::handles::HandshakeFailure;
+    use portcullis_http::{Method, UpstreamFailure};
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn metrics() -> Metrics {
+        Metrics::new(BuildInfo { version: "0.0.0", rustc: "test" }).unwrap()
+    }
+
+    /// Touches every metric there is.
+    fn exercised() -> Metrics {
+        let metrics = metrics();
+        metrics.route("titles").observe(Method::Get, 200, Duration::from_millis(2));
+        metrics.unmatched().observe(Method::Other, 404, Duration::ZERO);
+        let upstream = metrics.upstream("catalogue");
+        upstream.answered(200, Duration::from_millis(1));
+        upstream.failed(UpstreamFailure::Connect);
+        upstream.open.inc();
+        upstream.idle.inc();
+        metrics.part_failures("titles", "pricing").inc();
+        metrics.firewall(1_000_001, FirewallAction::Deny);
+        metrics.rejection(&Rejection::NoRoute);
+        metrics.limit(Some("titles"), "default").passed.inc();
+        metrics.leaks("card", LeakAction::Mask, 2);
+        let listener = metrics.listener("public");
+        drop(listener.connection());
+        listener.handshake_failed(HandshakeFailure::Timeout);
+        metrics.watch_budget(Budget::new(10), 10);
+        metrics.reload_succeeded("0011223344556677");
+        metrics.reload_failed();
+        metrics
+    }
+
+    #[test]
+    fn what_is_exposed_is_what_the_catalogue_lists() {
+        let text = exercised().render().unwrap();
+        let exposed: BTreeSet<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let listed: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
+        assert_eq!(exposed, listed);
+        for metric in CATALOGUE {
+            let line = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
+            assert!(text.lines().any(|l| l == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn j4_a_hundred_thousand_inputs_make_no_more_series() {
+        let metrics = metrics();
+        let route = metrics.route("titles");
+        let series = |metrics: &Metrics| metrics.render().unwrap().lines().count();
+        for i in 0..100_000_u32 {
+            let method = Method::from_bytes(format!("M{i}").as_bytes());
+            route.observe(method, u16::try_from(i % 2000).unwrap(), Duration::from_millis(u64::from(i)));
+            metrics.firewall(i, FirewallAction::Deny);
+        }
+        let before = series(&metrics);
+        assert!(before < 2 * CAP, "{before}");
+        for i in 100_000..200_000 {
+            metrics.firewall(i, FirewallAction::Deny);
+            metrics.route(&format!("route-{}", i % CAP as u32));
+        }
+        for i in 0..1000 {
+            metrics.route(&format!("more-{i}"));
+        }
+        let text = metrics.render().unwrap();
+        assert!(text.contains(r#"rule="other""#) && text.contains(r#"route="other""#));
+        let routes =
+            text.lines().filter(|l| l.starts_with("portcullis_request_duration_seconds_count")).count();
+        assert_eq!(routes, CAP + 1, "the cap, and `other`");
+    }
+
+    #[test]
+    fn a_reload_replaces_the_hash_and_a_failed_one_keeps_it() {
+        let metrics = metrics();
+        metrics.reload_succeeded("aaaa");
+        metrics.reload_succeeded("bbbb");
+        metrics.reload_failed();
+        let text = metrics.render().unwrap();
+        assert!(!text.contains("aaaa") && text.contains(r#"portcullis_config_info{hash="bbbb"} 1"#));
+        assert!(text.contains("portcullis_config_last_reload_successful 0"));
+        assert!(text.contains(r#"portcullis_reloads_total{result="success"} 2"#));
+    }
+
+    #[test]
+    fn the_budget_is_read_when_it_is_asked_for() {
+        let metrics = metrics();
+        let budget = Budget::new(100);
+        metrics.watch_budget(budget.clone(), 100);
+        let held = budget.hold(42).unwrap();
+        assert!(metrics.render().unwrap().contains("portcullis_buffered_body_bytes 42"));
+        drop(held);
+        assert!(metrics.render().unwrap().contains("portcullis_buffered_body_bytes 0"));
+    }
+
+    #[test]
+    fn in_flight_counts_down_when_dropped() {
+        let metrics = metrics();
+        let first = metrics.in_flight();
+        let second = metrics.in_flight();
+        assert_eq!(metrics.requests_in_flight(), 2);
+        drop((first, second));
+        assert_eq!(metrics.requests_in_flight(), 0);
+    }
+}
