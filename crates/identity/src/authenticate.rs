@@ -1,0 +1,155 @@
+//! Who is calling: the guard that reads a bearer token.
+
+use crate::token::Token;
+use crate::{Moment, Provider, TokenError};
+use portcullis_http::{AuthFailure, Exchange, Fields, Guard, Malformed, Principal, Rejection};
+use std::fmt;
+use std::sync::Arc;
+
+/// A realm that cannot stand in a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidRealm;
+
+impl fmt::Display for InvalidRealm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a realm is made of visible ASCII characters and spaces, without `\"` and `\\`")
+    }
+}
+
+impl std::error::Error for InvalidRealm {}
+
+/// A route's plan for authentication, and the guard that carries it out. It reads exactly one
+/// `Authorization: Bearer …` (RFC 6750 §2.1; never a query or a form), finds the provider that the token's
+/// `iss` names among the route's, and writes the caller into the exchange.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    providers: Arc<[Arc<Provider>]>,
+    required: bool,
+    realm: Arc<str>,
+}
+
+impl Authenticator {
+    /// A plan that believes these providers. Where a token is not `required`, a request without one passes
+    /// without a caller; a bad one is refused all the same.
+    ///
+    /// # Errors
+    /// [`InvalidRealm`]: the realm stands in every challenge, in quotes.
+    pub fn new(
+        providers: impl IntoIterator<Item = Arc<Provider>>,
+        required: bool,
+        realm: &str,
+    ) -> Result<Self, InvalidRealm> {
+        let plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
+        if !realm.bytes().all(plain) {
+            return Err(InvalidRealm);
+        }
+        Ok(Authenticator { providers: providers.into_iter().collect(), required, realm: realm.into() })
+    }
+
+    /// The providers the route believes.
+    #[must_use]
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    /// Judges the request at a given moment; [`Guard::check`] does it now.
+    ///
+    /// # Errors
+    /// [`Rejection::Unauthenticated`] (401), [`Rejection::KeysUnavailable`] (503), or
+    /// [`Rejection::Malformed`] (400) for credentials that stand twice.
+    pub async fn check_at(&self, exchange: &mut Exchange, now: Moment) -> Result<(), Rejection> {
+        // Only this guard says who calls; nothing that ran before is taken over.
+        exchange.principal = None;
+        let Some(text) = bearer(&exchange.request.fields).map_err(|error| self.refuse(error))? else {
+            return if self.required {
+                Err(self.refuse(Refusal::Failure(AuthFailure::Missing)))
+            } else {
+                Ok(())
+            };
+        };
+        let principal = self.identify(text, now).await.map_err(|error| {
+            tracing::debug!(reason = error.as_str(), request_id = exchange.id.as_str(), "token refused");
+            match error.failure() {
+                Some(failure) => self.refuse(Refusal::Failure(failure)),
+                None => Rejection::KeysUnavailable,
+            }
+        })?;
+        exchange.principal = Some(Arc::new(principal));
+        Ok(())
+    }
+
+    async fn identify(&self, text: &str, now: Moment) -> Result<Principal, TokenError> {
+        let token = Token::parse(text)?;
+        let issuer = token.issuer().ok_or(TokenError::Issuer)?;
+        let mut error = TokenError::Issuer;
+        for provider in self.providers.iter().filter(|provider| provider.issuer() == issuer) {
+            match provider.judge(&token, now).await {
+                Ok(()) => return Ok(provider.principal(token.claims)),
+                // That one provider's keys are missing says more than that another's do not fit.
+                Err(why) if error != TokenError::KeysUnavailable => error = why,
+                Err(_) => {}
+            }
+        }
+        Err(error)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Rejection {
+        let failure = match refusal {
+            Refusal::Twice => return Rejection::Malformed(Malformed::Duplicate),
+            Refusal::Failure(failure) => failure,
+        };
+        let realm = &self.realm;
+        let description = match failure {
+            // RFC 6750 §3.1: who gave no credentials gets no error code.
+            AuthFailure::Missing => {
+                return Rejection::Unauthenticated {
+                    failure,
+                    challenge: format!("Bearer realm=\"{realm}\""),
+                };
+            }
+            AuthFailure::Malformed => "The access token is malformed",
+            AuthFailure::Invalid => "The access token is invalid",
+            AuthFailure::Expired => "The access token has expired",
+            AuthFailure::NotYetValid => "The access token is not valid yet",
+        };
+        let challenge =
+            format!("Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{description}\"");
+        Rejection::Unauthenticated { failure, challenge }
+    }
+}
+
+impl Guard for Authenticator {
+    async fn check(&self, exchange: &mut Exchange) -> Result<(), Rejection> {
+        self.check_at(exchange, Moment::now()).await
+    }
+}
+
+enum Refusal {
+    Twice,
+    Failure(AuthFailure),
+}
+
+/// The one bearer token of a request; `None` where there are no credentials, or such of another scheme.
+fn bearer(fields: &Fields) -> Result<Option<&str>, Refusal> {
+    let mut lines = fields.get_all("authorization");
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(Refusal::Twice);
+    }
+    let end = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
+    let Some((scheme, credentials)) = line.split_at_checked(end) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(None);
+    }
+    let malformed = Refusal::Failure(AuthFailure::Malformed);
+    let token = credentials.trim_ascii_start();
+    if token.contains(&b',') {
+        // Two fields that somebody joined (RFC 9110 §5.3).
+        return Err(Refusal::Twice);
+    }
+    let token68 = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    if token.is_empty() || !token.iter().all(token68) {
+        return Err(malformed);
+    }
+    std::str::from_utf8(token).map(Some).map_err(|_| malformed)
+}
