@@ -337,16 +337,15 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    fn with_record(change: impl FnOnce(&mut AccessRecord<'_>), check: impl FnOnce(Value, String)) {
-        let id = RequestId::from_trusted(b"abc").unwrap();
-        let trace = TraceContext::continue_from(
-            Some(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-            false,
-        );
-        let mut record = AccessRecord {
+    fn id() -> RequestId {
+        RequestId::from_trusted(b"abc").unwrap()
+    }
+
+    fn record(id: &RequestId) -> AccessRecord<'_> {
+        AccessRecord {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-            id: &id,
-            trace: Some(&trace),
+            id,
+            trace: None,
             listener: "public",
             client: "192.0.2.1".parse().unwrap(),
             version: Version::Http11,
@@ -366,31 +365,35 @@ mod tests {
             firewall: None,
             partial: &[],
             aborted: false,
-        };
-        change(&mut record);
+        }
+    }
+
+    /// Both forms of a record, each checked to be one line.
+    fn lines(record: &AccessRecord<'_>) -> (Value, String) {
         let (mut json, mut human) = (Vec::new(), Vec::new());
         record.write_json(&mut json);
         record.write_human(&mut human);
-        assert_eq!(json.iter().filter(|b| **b == b'\n').count(), 1);
-        assert_eq!(human.iter().filter(|b| **b == b'\n').count(), 1);
-        check(serde_json::from_slice(&json).unwrap(), String::from_utf8(human).unwrap());
+        for line in [&json, &human] {
+            assert_eq!(line.iter().position(|b| *b == b'\n'), Some(line.len() - 1));
+        }
+        (serde_json::from_slice(&json).unwrap(), String::from_utf8(human).unwrap())
     }
 
     #[test]
     fn a_plain_request() {
-        with_record(
-            |_| {},
-            |json, human| {
-                assert_eq!(json["timestamp"], "2023-11-14T22:13:20.123Z");
-                assert_eq!(json["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
-                assert_eq!(json["duration_ms"], 1.234);
-                assert_eq!(json["client"], "192.0.2.1");
-                assert!(json.get("query").is_none() && json.get("rejection").is_none());
-                assert_eq!(
-                    human,
-                    "2023-11-14T22:13:20.123Z  GET /api/search 200 1.234ms route=search client=192.0.2.1 id=abc\n"
-                );
-            },
+        let trace = TraceContext::continue_from(
+            Some(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            false,
+        );
+        let (json, human) = lines(&AccessRecord { trace: Some(&trace), ..record(&id()) });
+        assert_eq!(json["timestamp"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(json["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(json["duration_ms"], 1.234);
+        assert_eq!(json["client"], "192.0.2.1");
+        assert!(json.get("query").is_none() && json.get("rejection").is_none());
+        assert_eq!(
+            human,
+            "2023-11-14T22:13:20.123Z  GET /api/search 200 1.234ms route=search client=192.0.2.1 id=abc\n"
         );
     }
 
@@ -401,49 +404,45 @@ mod tests {
             RuleMatch { rule: 1_020_001, variable: "ARGS:q", value: b"' OR 1=1--", message: "SQL injection" },
             RuleMatch { rule: 1_020_002, variable: "ARGS:password", value: b"' OR 1", message: "SQL" },
         ];
-        with_record(
-            |record| {
-                record.status = 403;
-                record.rejection = Some(&rejection);
-                record.firewall = Some(FirewallRecord {
-                    action: FirewallAction::Deny,
-                    rule: Some(1_000_949),
-                    score: 10,
-                    matches: &matches,
-                });
-            },
-            |json, human| {
-                assert_eq!(json["rejection"]["stage"], "firewall");
-                assert_eq!(json["firewall"]["rule"], 1_000_949);
-                assert_eq!(json["firewall"]["rules"][0]["variable"], "ARGS:q");
-                assert_eq!(json["firewall"]["rules"][0]["value"], "' OR 1=1--");
-                assert_eq!(json["firewall"]["rules"][1]["value"], "[redacted]");
-                assert!(human.contains(r#"rule=1020001(ARGS:q="' OR 1=1--")"#), "{human}");
-            },
-        );
+        let firewall = FirewallRecord {
+            action: FirewallAction::Deny,
+            rule: Some(1_000_949),
+            score: 10,
+            matches: &matches,
+        };
+        let (json, human) = lines(&AccessRecord {
+            status: 403,
+            rejection: Some(&rejection),
+            firewall: Some(firewall),
+            ..record(&id())
+        });
+        assert_eq!(json["rejection"]["stage"], "firewall");
+        assert_eq!(json["firewall"]["rule"], 1_000_949);
+        assert_eq!(json["firewall"]["rules"][0]["variable"], "ARGS:q");
+        assert_eq!(json["firewall"]["rules"][0]["value"], "' OR 1=1--");
+        assert_eq!(json["firewall"]["rules"][1]["value"], "[redacted]");
+        assert!(human.contains(r#"rule=1020001(ARGS:q="' OR 1=1--")"#), "{human}");
     }
 
     #[test]
     fn upstream_and_parts() {
-        with_record(
-            |record| {
-                record.upstream = Some(UpstreamRecord {
-                    name: "catalogue",
-                    endpoint: "127.0.0.1:1",
-                    duration: Duration::from_millis(1),
-                    attempts: 1,
-                });
-                record.partial = &["pricing", "entitlement"];
-                record.aborted = true;
-                record.query = Some(b"q=1&token=abc");
-            },
-            |json, _| {
-                assert_eq!(json["upstream_ms"], 1.0);
-                assert_eq!(json["partial"], serde_json::json!(["pricing", "entitlement"]));
-                assert_eq!(json["aborted"], true);
-                assert_eq!(json["query"], "q=1&token=[redacted]");
-            },
-        );
+        let upstream = UpstreamRecord {
+            name: "catalogue",
+            endpoint: "127.0.0.1:1",
+            duration: Duration::from_millis(1),
+            attempts: 1,
+        };
+        let (json, _) = lines(&AccessRecord {
+            upstream: Some(upstream),
+            partial: &["pricing", "entitlement"],
+            aborted: true,
+            query: Some(b"q=1&token=abc"),
+            ..record(&id())
+        });
+        assert_eq!(json["upstream_ms"], 1.0);
+        assert_eq!(json["partial"], serde_json::json!(["pricing", "entitlement"]));
+        assert_eq!(json["aborted"], true);
+        assert_eq!(json["query"], "q=1&token=[redacted]");
     }
 
     proptest! {
@@ -454,19 +453,17 @@ mod tests {
             variable in any::<String>(),
         ) {
             let matches = [RuleMatch { rule: 1, variable: &variable, value: &path, message: "m" }];
-            with_record(
-                |record| {
-                    record.path = &path;
-                    record.method = &agent;
-                    record.user_agent = Some(&agent);
-                    record.firewall =
-                        Some(FirewallRecord { action: FirewallAction::Log, rule: None, score: 0, matches: &matches });
-                },
-                |json, human| {
-                    assert!(json["user_agent"].as_str().unwrap().chars().count() <= MAX_VALUE + 1);
-                    assert!(!human.trim_end_matches('\n').chars().any(char::is_control));
-                },
-            );
+            let firewall =
+                FirewallRecord { action: FirewallAction::Log, rule: None, score: 0, matches: &matches };
+            let (json, human) = lines(&AccessRecord {
+                path: &path,
+                method: &agent,
+                user_agent: Some(&agent),
+                firewall: Some(firewall),
+                ..record(&id())
+            });
+            prop_assert!(json["user_agent"].as_str().unwrap().chars().count() <= MAX_VALUE + 1);
+            prop_assert!(!human.trim_end_matches('\n').chars().any(char::is_control));
         }
     }
 }

@@ -149,7 +149,6 @@ pub struct ListenerMetrics {
 
 impl ListenerMetrics {
     /// Counts a connection as accepted, and as open until the answer is dropped.
-    #[must_use]
     pub fn connection(&self) -> InFlight {
         self.accepted.inc();
         InFlight::new(self.open.clone())
