@@ -1,5 +1,11 @@
 //! The OWASP Core Rule Set, as it is published, holds no syntax error for us.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
