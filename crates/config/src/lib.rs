@@ -7,6 +7,7 @@ mod env;
 mod files;
 mod load;
 mod model;
+mod redact;
 mod reference;
 mod schema;
 mod spans;

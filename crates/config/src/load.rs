@@ -9,6 +9,7 @@ use crate::check::check;
 use crate::codes;
 use crate::env::Env;
 use crate::model::Config;
+use crate::redact::redact;
 use crate::spans::Spans;
 use crate::walk::walk;
 
@@ -29,13 +30,18 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with the file, and the warnings, in the order of the file.
 pub fn load(path: &Path, sources: &mut SourceMap, env: &dyn Env) -> Result<Loaded, Diagnostics> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let message = format!("cannot read the configuration `{}`: {error}", path.display());
+    let unreadable = |problem: String| {
+        let message = format!("cannot read the configuration `{}`: {problem}", path.display());
         Diagnostics::from_iter([Diagnostic::error(codes::UNREADABLE, message)])
+    };
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        unreadable(format!("line {line} is not UTF-8"))
     })?;
-    let id = sources.add_bytes(path.display().to_string(), &bytes);
     let base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    read(id, sources, env, Some(base))
+    read(&path.display().to_string(), &text, sources, env, Some(base))
 }
 
 /// Reads a configuration from a text. Files that it names are not looked for, and stay relative to the
@@ -44,50 +50,37 @@ pub fn load(path: &Path, sources: &mut SourceMap, env: &dyn Env) -> Result<Loade
 /// # Errors
 /// As for [`load`].
 pub fn parse(name: &str, text: &str, sources: &mut SourceMap, env: &dyn Env) -> Result<Loaded, Diagnostics> {
-    let id = sources.add(name, text);
-    read(id, sources, env, None)
+    read(name, text, sources, env, None)
 }
 
 fn read(
-    id: SourceId,
-    sources: &SourceMap,
+    name: &str,
+    text: &str,
+    sources: &mut SourceMap,
     env: &dyn Env,
     base: Option<&Path>,
 ) -> Result<Loaded, Diagnostics> {
-    let Some(source) = sources.get(id) else { return Err(Diagnostics::new()) };
-    if let Some(offset) = source.invalid_utf8() {
-        let offset = offset as usize;
-        let diagnostic = Diagnostic::error(codes::UNREADABLE, "the file is not UTF-8");
-        return Err(Diagnostics::from_iter([diagnostic.at(Span::new(id, offset, offset + 1))]));
-    }
-    let (document, errors) = DeTable::parse_recoverable(source.text());
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let id = sources.add(name, redact(text, document.get_ref()));
     if !errors.is_empty() {
         return Err(errors.iter().map(|error| syntax(id, error)).collect());
     }
-    let mut walked = walk(&document, id, source.text(), env);
+    let mut walked = walk(&document, id, text, env);
     let mut found = std::mem::take(&mut walked.found);
     let json = std::mem::take(&mut walked.json);
-    match serde_json::from_value::<Config>(json) {
-        Ok(mut config) => {
-            if let Some(base) = base {
-                base.clone_into(&mut config.base);
-            }
-            found.append(check(&config, &walked, base.is_some()));
-            found.sort();
-            if found.has_errors() {
-                return Err(found);
-            }
-            Ok(Loaded { config, spans: walked.spans, warnings: found })
-        }
-        Err(error) => {
-            // The walk has checked all that serde checks; what is left is a field whose schema says too little.
-            found.push(Diagnostic::error(
-                codes::BAD_VALUE,
-                format!("the configuration does not fit: {error}"),
-            ));
-            Err(found)
-        }
+    let mut config = serde_json::from_value::<Config>(json).map_err(|error| {
+        // The walk has checked all that serde checks; what is left is a field whose schema says too little.
+        let message = format!("the configuration does not fit: {error}");
+        found.push(Diagnostic::error(codes::BAD_VALUE, message));
+        std::mem::take(&mut found)
+    })?;
+    if let Some(base) = base {
+        base.clone_into(&mut config.base);
     }
+    found.append(check(&config, &walked, base.is_some()));
+    found.sort();
+    if found.has_errors() { Err(found) } else { Ok(Loaded { config, spans: walked.spans, warnings: found }) }
 }
 
 fn syntax(id: SourceId, error: &toml::de::Error) -> Diagnostic {

@@ -119,10 +119,7 @@ fn sections(page: &mut String, node: Node, path: &str) {
         };
         let heading = if table.shape == Shape::Many { format!("[[{path}]]") } else { format!("[{path}]") };
         let about = table.node.text("description").unwrap_or_default();
-        let _ = write!(page, "\n### `{heading}`\n\n{}\n", table.about.unwrap_or(about));
-        if table.about.is_some_and(|field| field != about) && !about.is_empty() {
-            let _ = write!(page, "\n{about}\n");
-        }
+        let _ = write!(page, "\n### `{heading}`\n\n{about}\n");
         fields(page, table.node, &path);
         sections(page, table.node, &path);
     }
@@ -132,8 +129,6 @@ fn sections(page: &mut String, node: Node, path: &str) {
 struct Table {
     node: Node,
     shape: Shape,
-    /// What the field says, besides its type.
-    about: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,10 +140,8 @@ enum Shape {
 
 impl Table {
     fn of(field: Node) -> Option<Self> {
-        let about = field.text("description");
         let has_fields = |node: &Node| node.properties().next().is_some();
-        let node =
-            |node: Option<Node>, shape| node.filter(has_fields).map(|node| Self { node, shape, about });
+        let node = |node: Option<Node>, shape| node.filter(has_fields).map(|node| Self { node, shape });
         node(Some(field.target()), Shape::One)
             .or_else(|| node(field.items().map(Node::target), Shape::Many))
             .or_else(|| node(field.entries().map(Node::target), Shape::Named))

@@ -23,7 +23,8 @@ fn outcome(path: &Path) -> String {
         Ok(loaded) => format!("{}(accepted)\n", loaded.warnings.to_text(&sources)),
         Err(found) => format!("{}\n{}\n", found.to_text(&sources), found.summary()),
     };
-    text.replace(&format!("{}/", folder().display()), "")
+    let folder = folder().display().to_string();
+    text.replace(&format!("{folder}/"), "").replace(&folder, ".")
 }
 
 #[test]
@@ -63,16 +64,28 @@ name = 'a'
 address = '0.0.0.0:1'
 [identity.i]
 issuer = 'i'
+audiences = ['a']
 algorithms = ['HS256', 'RS256']
 keys = [
   { algorithm = 'HS256', secret = 'hunter2' },
   { algorithm = 'RS256', secret = 'hunter2' },
   { algorithm = 'HS256', secret = 'hunter2-hunter2-hunter2-hunter2-hunter2' },
+  { algorithm = 'HS256', kid = 1, secert = 'hunter2' },
 ]
 ";
     let found = parse("gateway.toml", text, &mut sources, &env).unwrap_err();
-    assert_eq!(found.error_count(), 5, "{}", found.to_text(&sources));
+    assert_eq!(found.error_count(), 7, "{}", found.to_text(&sources));
     assert!(!found.to_text(&sources).contains("hunter2"), "{}", found.to_text(&sources));
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, b"\n\n# \xff").unwrap();
+    let mut sources = SourceMap::new();
+    let found = load(&path, &mut sources, &env).unwrap_err();
+    assert!(found.to_text(&sources).contains("line 3 is not UTF-8"));
 }
 
 /// Words that lead deep into the walk and the checks.

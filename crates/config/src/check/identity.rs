@@ -17,19 +17,15 @@ impl Checker<'_> {
             let kids =
                 kids.filter_map(|(at, key)| Some((format!("{path}.keys[{at}].kid"), key.kid.clone()?)));
             self.unique("the key id", kids);
-            for (at, source) in identity.sources.iter().enumerate() {
-                let path = format!("{path}.sources[{at}]");
-                let problem = match (&source.header, &source.cookie, &source.scheme) {
-                    (Some(_), Some(_), _) => "a token source is a `header` or a `cookie`, not both",
-                    (None, None, _) => "the token source names neither a `header` nor a `cookie`",
-                    (None, Some(_), Some(_)) => "`scheme` goes with `header`, cookies have none",
-                    _ => continue,
-                };
-                let diagnostic = self.error(codes::CONFLICT, &path, problem);
-                self.push(&[&path], diagnostic);
-            }
         }
         self.secrets_in_the_file();
+        let used = |name: &str| {
+            let mut auths = config.route.iter().filter_map(|route| route.auth.as_ref());
+            auths.any(|auth| auth.providers.iter().any(|provider| provider == name))
+        };
+        for name in config.identity.keys().filter(|name| !used(name)) {
+            self.unused("identity", name);
+        }
     }
 
     fn key_sources(&mut self, path: &str, identity: &Identity) {
@@ -51,7 +47,23 @@ impl Checker<'_> {
                 .help("give `keys`, `jwks_file` or `jwks_url`");
             self.push(&[path], diagnostic);
         }
+        if identity.jwks_max_stale.get() < identity.jwks_refresh.get() {
+            let (stale, refresh) = (format!("{path}.jwks_max_stale"), format!("{path}.jwks_refresh"));
+            let message = "`jwks_max_stale` is less than `jwks_refresh`: keys would expire before they are fetched again";
+            let diagnostic = self.error(codes::CONFLICT, &stale, message);
+            self.push(&[&stale, &refresh], diagnostic);
+        }
         let Some(url) = &identity.jwks_url else { return };
+        if identity.algorithms.iter().all(|algorithm| algorithm.min_secret_len().is_some()) {
+            let at = format!("{path}.algorithms");
+            let diagnostic =
+                self.error(codes::CONFLICT, &at, "a published key set never holds shared secrets");
+            let diagnostic = self.also(diagnostic, &format!("{path}.jwks_url"), "the key set");
+            self.push(
+                &[&at],
+                diagnostic.help("list the algorithms of the issuer's key pairs, such as \"RS256\""),
+            );
+        }
         let is_safe = url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty())
             || url.strip_prefix("http://").is_some_and(is_loopback);
         if !is_safe {
@@ -82,9 +94,8 @@ impl Checker<'_> {
             (Some(_), Some(_)) if public > 0 || key.private_key_file.is_some() => {
                 format!("`{name}` works with a shared secret, not with a key pair")
             }
-            // Not `path.secret`: the line of a secret must not be printed.
             (Some(least), Some(secret)) if secret.expose().len() < least => {
-                format!("the secret of `{path}` is too short: `{name}` needs {least} bytes (RFC 7518, 3.2)")
+                format!("the secret is too short: `{name}` needs {least} bytes (RFC 7518, 3.2)")
             }
             (Some(_), Some(_)) => return,
             (None, Some(_)) => format!("`{name}` works with a key pair, not with a shared secret"),
@@ -93,22 +104,8 @@ impl Checker<'_> {
             }
             (None, None) => return,
         };
-        let diagnostic = self.without_line(codes::CONFLICT, path, problem);
+        let diagnostic = self.error(codes::CONFLICT, path, problem);
         self.push(&[path], diagnostic);
-    }
-
-    /// An error about a table with secrets in it: at the issuer's name, since the lines of the keys must not
-    /// be printed.
-    fn without_line(
-        &self,
-        code: portcullis_diag::Code,
-        path: &str,
-        message: String,
-    ) -> portcullis_diag::Diagnostic {
-        let mut diagnostic = portcullis_diag::Diagnostic::error(code, message);
-        let issuer = path.rsplit_once(".keys").map_or(path, |(issuer, _)| issuer);
-        diagnostic.span = self.spans.key(&format!("{issuer}.issuer"));
-        diagnostic.note(format!("in `{path}`"))
     }
 
     /// A secret that stands in the file is known to whoever reads the file, and those of the shipped file to
@@ -117,7 +114,7 @@ impl Checker<'_> {
         let exposed = self.config.listener.iter().find(|listener| !listener.address.ip().is_loopback());
         for path in self.open_secrets {
             let message = format!("the secret `{path}` stands in the file");
-            let mut diagnostic = self.without_line(codes::UNSAFE, path, message);
+            let mut diagnostic = self.error(codes::UNSAFE, path, message);
             match exposed {
                 Some(listener) => {
                     diagnostic = diagnostic.note(format!(

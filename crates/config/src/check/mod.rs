@@ -28,6 +28,7 @@ pub(crate) fn check(config: &Config, walked: &Walked, files: bool) -> Diagnostic
         open_secrets: &walked.open_secrets,
         files,
         found: Diagnostics::new(),
+        unused: Vec::new(),
     };
     checker.server();
     checker.listeners();
@@ -38,7 +39,11 @@ pub(crate) fn check(config: &Config, walked: &Walked, files: bool) -> Diagnostic
     checker.header_names("response_headers.set", config.response_headers.set.keys());
     checker.routes();
     checker.ties();
-    checker.found
+    let Checker { mut found, unused, poisoned, .. } = checker;
+    if poisoned.is_empty() && !found.has_errors() {
+        found.extend(unused);
+    }
+    found
 }
 
 /// Headers that say how a message is framed or where it goes: only the gateway itself may set them.
@@ -64,6 +69,7 @@ struct Checker<'a> {
     open_secrets: &'a [String],
     files: bool,
     found: Diagnostics,
+    unused: Vec<Diagnostic>,
 }
 
 impl Checker<'_> {
@@ -140,6 +146,13 @@ impl Checker<'_> {
         self.push(&[path], diagnostic);
     }
 
+    /// Warns of something that no route uses. Not in a file with errors: a misspelt reference looks the same.
+    fn unused(&mut self, what: &str, name: &str) {
+        let path = format!("{what}.{name}");
+        let diagnostic = self.warning(codes::UNUSED, &path, format!("no route uses the {what} `{name}`"));
+        self.unused.push(diagnostic);
+    }
+
     /// Reports a file that is not there.
     fn file(&mut self, path: &str, file: Option<&Path>) {
         let Some(file) = file.filter(|_| self.files) else { return };
@@ -151,7 +164,7 @@ impl Checker<'_> {
         };
         let message = format!("cannot open `{}`", file.display());
         let diagnostic = self.error(codes::MISSING_FILE, path, message).label(problem);
-        self.push(&[path], diagnostic.note(format!("looked for {}", full.display())));
+        self.push(&[path], diagnostic.note(format!("looked for `{}`", full.display())));
     }
 
     /// Reports headers of a map that only the gateway may set.
@@ -205,23 +218,28 @@ impl Checker<'_> {
                 let path = format!("firewall.rules[{index}]");
                 let diagnostic =
                     self.error(codes::MISSING_FILE, &path, format!("no rules from `{pattern}`")).label(error);
-                let diagnostic = diagnostic.note(format!("looked in {}", self.config.base.display()));
+                let diagnostic = diagnostic.note(format!("looked in `{}`", self.config.base.display()));
                 self.push(&[&path], diagnostic);
             }
         }
     }
 
     fn exclusion(&mut self, path: &str, exclusion: &crate::model::Exclusion) {
-        if exclusion.rule.is_none() && exclusion.tag.is_none() {
-            let diagnostic = self
-                .error(codes::CONFLICT, path, "the exclusion names no rules")
-                .help("give `rule` or `tag`; to switch the firewall off, set its `mode`");
+        let problem = match (&exclusion.rule, &exclusion.tag, &exclusion.target) {
+            (None, None, None) => {
+                Some(("the exclusion is empty", "give `rule` or `tag`, and `target` for a part"))
+            }
+            (Some(_), Some(_), _) => Some(("`rule` and `tag` exclude each other", "write two exclusions")),
+            _ => None,
+        };
+        if let Some((problem, help)) = problem {
+            let diagnostic = self.error(codes::CONFLICT, path, problem).help(help);
             self.push(&[path], diagnostic);
         }
         if exclusion.target.as_ref().is_some_and(|target| target.trim().is_empty()) {
             let path = format!("{path}.target");
             let diagnostic = self.error(codes::BAD_VALUE, &path, "the target is empty");
-            self.push(&[&path], diagnostic.help("leave `target` out to exclude the whole rule"));
+            self.push(&[&path], diagnostic.help("leave `target` out to exclude whole rules"));
         }
     }
 

@@ -114,7 +114,11 @@ impl Checker<'_> {
         if let Err(error) = template.check_path() {
             let mut diagnostic =
                 self.error(codes::BAD_VALUE, path, format!("bad value for `{path}`")).label(error.message);
-            diagnostic.help = error.help;
+            diagnostic.help = match template.as_str().contains('?') {
+                true if path.ends_with(".rewrite") => Some("the query string stays as it came".to_owned()),
+                true => Some("query parameters go into `query`".to_owned()),
+                false => error.help,
+            };
             self.push(&[path], diagnostic);
         }
         self.references(path, template, route);
@@ -155,8 +159,9 @@ impl Checker<'_> {
         let query = query.enumerate().map(|(at, count)| (format!("{path}.match.query[{at}]"), count));
         for (at, count) in headers.chain(query) {
             if count != 1 {
+                let says = if count == 0 { "nothing" } else { "several things" };
                 let diagnostic = self
-                    .error(codes::CONFLICT, &at, format!("the condition says {count} things"))
+                    .error(codes::CONFLICT, &at, format!("the condition says {says}"))
                     .help("give exactly one of `value`, `present` and `regex`");
                 self.push(&[&at], diagnostic);
             }
@@ -172,9 +177,7 @@ impl Checker<'_> {
                 self.config.identity.keys(),
             );
         }
-        if auth.required {
-            return;
-        }
+        self.scopes(path, auth);
         let asks = [
             ("scopes", !auth.scopes.is_empty()),
             ("any_scope", !auth.any_scope.is_empty()),
@@ -182,12 +185,42 @@ impl Checker<'_> {
             ("claims", !auth.claims.is_empty()),
             ("audience", auth.audience.is_some()),
         ];
+        let narrows = asks.iter().any(|(field, asked)| *asked && *field != "audience");
+        if auth.required {
+            if auth.audience.is_some() && !narrows && !auth.any_caller {
+                let at = format!("{path}.auth.audience");
+                let diagnostic = self
+                    .warning(codes::UNUSED, &at, "this route lets nobody pass")
+                    .note("a route that declares an audience denies whatever it does not allow")
+                    .help("give `scopes`, `any_scope`, `roles` or `claims`, or `any_caller = true`");
+                self.push(&[&at, &format!("{path}.auth")], diagnostic);
+            }
+            return;
+        }
         for (field, _) in asks.into_iter().filter(|(_, asked)| *asked) {
             let (at, required) = (format!("{path}.auth.{field}"), format!("{path}.auth.required"));
             let message = format!("`{field}` means nothing where callers without a token pass");
             let diagnostic = self.error(codes::UNSAFE, &at, message);
             let diagnostic = self.also(diagnostic, &required, "this lets them pass");
             self.push(&[&at, &required], diagnostic);
+        }
+    }
+
+    /// Scopes by RFC 6749 (3.3): visible ASCII without space, quote and backslash.
+    fn scopes(&mut self, path: &str, auth: &Auth) {
+        for (field, scopes) in [("scopes", &auth.scopes), ("any_scope", &auth.any_scope)] {
+            for (at, scope) in scopes.iter().enumerate() {
+                let is_scope = !scope.is_empty()
+                    && scope.bytes().all(|byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~'));
+                if !is_scope {
+                    let at = format!("{path}.auth.{field}[{at}]");
+                    let diagnostic = self.error(codes::BAD_VALUE, &at, format!("`{scope}` is not a scope"));
+                    self.push(
+                        &[&at],
+                        diagnostic.help("a scope has no spaces, quotes and backslashes; list several"),
+                    );
+                }
+            }
         }
     }
 
@@ -218,14 +251,15 @@ impl Checker<'_> {
                 !text.is_empty()
                     && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
             };
-            let is_type = kind
-                .split_once('/')
-                .is_some_and(|(kind, sub)| is_token(kind) && (sub == "*" || is_token(sub)));
+            let is_type = kind.split_once('/').is_some_and(|(kind, sub)| {
+                let sub_is = sub == "*" || is_token(sub.strip_prefix("*+").unwrap_or(sub));
+                if kind == "*" { sub == "*" } else { is_token(kind) && sub_is }
+            });
             if !is_type {
                 let at = format!("{path}.body.content_types[{at}]");
                 let diagnostic = self
                     .error(codes::BAD_VALUE, &at, format!("`{kind}` is not a media type"))
-                    .help("write type and subtype without parameters, such as \"application/json\" or \"image/*\"");
+                    .help("write type and subtype without parameters, such as \"application/json\", \"image/*\" or \"application/*+json\"");
                 self.push(&[&at], diagnostic);
             }
         }

@@ -34,12 +34,7 @@ impl Checker<'_> {
                 }
             }
             if !used.contains(name) {
-                let diagnostic =
-                    self.warning(codes::UNUSED, &path, format!("no route uses the upstream `{name}`"));
-                let is_sure = self.poisoned.iter().all(|bad| !bad.starts_with("route"));
-                if is_sure {
-                    self.push(&[&path], diagnostic);
-                }
+                self.unused("upstream", name);
             }
         }
     }

@@ -15,7 +15,7 @@ pub struct Body {
     pub limit: Option<ByteSize>,
     /// What happens to a larger body.
     pub over: Over,
-    /// Media types taken, such as `"application/json"` or `"image/*"`; others get 415. Empty: all.
+    /// Media types taken, such as `"application/json"`, `"image/*"` or `"application/*+json"`; others get 415. Empty: all.
     pub content_types: Vec<String>,
     /// Shape of JSON bodies; checked where the media type says JSON and the body is held.
     pub json: Json,
@@ -60,22 +60,23 @@ pub enum Over {
     InspectPrefix,
 }
 
-/// Bounds on JSON documents; beyond them the request gets 400.
+/// Bounds on JSON documents; beyond them the request gets 400. The document's size is the body's `limit`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Json {
     /// Levels of arrays and objects inside each other.
     #[schemars(range(min = 1, max = 1024))]
     pub max_depth: u32,
-    /// The largest document. Without it, only the body's limit counts.
-    pub max_size: Option<ByteSize>,
-    /// Members in all objects of the document together.
+    /// Members of one object.
     #[schemars(range(min = 1))]
     pub max_keys: u32,
-    /// Items in one array.
+    /// Elements of one array.
     #[schemars(range(min = 1))]
-    pub max_items: u32,
-    /// Bytes of one string or key, escapes decoded.
+    pub max_elements: u32,
+    /// Values in the whole document, arrays and objects included.
+    #[schemars(range(min = 1))]
+    pub max_values: u32,
+    /// Bytes of one string or key as written, between its quotes.
     pub max_string: ByteSize,
     /// What happens to an object that has one key twice.
     pub duplicate_keys: DuplicateKeys,
@@ -84,10 +85,10 @@ pub struct Json {
 impl Default for Json {
     fn default() -> Self {
         Self {
-            max_depth: 32,
-            max_size: None,
-            max_keys: 10_000,
-            max_items: 10_000,
+            max_depth: 64,
+            max_keys: 1_000,
+            max_elements: 10_000,
+            max_values: 100_000,
             max_string: ByteSize::from_kib(256),
             duplicate_keys: DuplicateKeys::Reject,
         }

@@ -59,17 +59,16 @@ pub enum FirewallMode {
     Off,
 }
 
-/// What is left out: all of a rule, or one target of it. Give `rule` or `tag`, or both for rules that are
-/// both.
+/// What is left out: rules, by id or by tag, or one target of theirs. With `target` alone, no rule looks at it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Exclusion {
     /// A rule id or a range of them.
     pub rule: Option<RuleSelector>,
-    /// Rules with this tag.
+    /// Rules with this tag; between slashes, a regular expression.
     pub tag: Option<String>,
-    /// Only this target is left out, in SecLang's words: `"ARGS:comment"`, `"REQUEST_COOKIES:/^_ga/"`.
-    /// Without it, the rule does not run.
+    /// Only this target is left out, in SecLang's words: `"ARGS:comment"`, `"ARGS:json.*.note"`,
+    /// `"REQUEST_COOKIES:/^_ga/"`. Without it, the rules do not run.
     pub target: Option<String>,
 }
 

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{ConsumerKey, Duration, HeaderName, Secret, Timeout};
+use crate::value::{Duration, Secret, Timeout};
 
-/// An issuer of JSON Web Tokens (RFC 7519): what a token must say, and the keys that prove it.
+/// An issuer of JSON Web Tokens (RFC 7519): what a token must say, and the keys that prove it. Tokens come as
+/// `Authorization: Bearer …` and nowhere else; `exp` and `sub` are required.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// The exact `iss` of its tokens.
     #[schemars(length(min = 1))]
     pub issuer: String,
-    /// Accepted `aud` values, one of which a token must carry. Empty: `aud` is checked only by routes that
-    /// declare an audience.
-    #[serde(default)]
+    /// The names by which its tokens mean this gateway; a token's `aud` must hold one of them.
+    #[schemars(length(min = 1))]
     pub audiences: Vec<String>,
     /// Accepted signature algorithms. What a token's header says is believed only within this list, and each
     /// key serves its own algorithm only.
@@ -32,15 +32,16 @@ pub struct Identity {
     /// How old a fetched key set may become before it is fetched again.
     #[serde(default = "jwks_refresh")]
     pub jwks_refresh: Timeout,
-    /// How long beyond that an old key set still serves while the issuer cannot be reached.
+    /// How old a fetched key set may become while the issuer cannot be reached; then its tokens get 503.
     #[serde(default = "jwks_max_stale")]
     pub jwks_max_stale: Duration,
     /// Difference of clocks that is forgiven for `exp`, `nbf` and `iat`.
     #[serde(default = "skew")]
     pub skew: Duration,
-    /// The `typ` a token's header must have, such as `"at+jwt"` (RFC 9068). Without it, any.
+    /// The `typ` a token's header must have, such as `"at+jwt"` (RFC 9068). Without it `JWT`, `at+jwt` and
+    /// none are taken, and tokens that say they are for something else are not (RFC 8725, 3.11).
     pub typ: Option<String>,
-    /// The claim that lists scopes, separated by spaces or as an array.
+    /// The claim that lists scopes, separated by spaces or as an array; dots lead into objects.
     #[serde(default = "scope_claim")]
     #[schemars(length(min = 1))]
     pub scope_claim: String,
@@ -48,13 +49,6 @@ pub struct Identity {
     #[serde(default = "roles_claim")]
     #[schemars(length(min = 1))]
     pub roles_claim: String,
-    /// The claim that names the consumer.
-    #[serde(default)]
-    pub consumer_claim: ConsumerKey,
-    /// Where a request carries the token; the first place that has one counts.
-    #[serde(default = "sources")]
-    #[schemars(length(min = 1))]
-    pub sources: Vec<TokenSource>,
 }
 
 fn jwks_refresh() -> Timeout {
@@ -62,7 +56,7 @@ fn jwks_refresh() -> Timeout {
 }
 
 fn jwks_max_stale() -> Duration {
-    Duration::from_secs(3600)
+    Duration::from_secs(86_400)
 }
 
 fn skew() -> Duration {
@@ -75,11 +69,6 @@ fn scope_claim() -> String {
 
 fn roles_claim() -> String {
     "roles".to_owned()
-}
-
-fn sources() -> Vec<TokenSource> {
-    let header = "authorization".parse::<HeaderName>().ok();
-    vec![TokenSource { header, scheme: Some("Bearer".to_owned()), cookie: None }]
 }
 
 /// A signature algorithm of RFC 7518 or RFC 8037. `none` is not among them.
@@ -147,8 +136,8 @@ impl Algorithm {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// The key's id; a token that names a `kid` is checked by that key only. Without it, the key is tried for
-    /// every token of its algorithm.
+    /// The key's id. With one, the key serves tokens that name it or name none; without it, every token of its
+    /// algorithm.
     pub kid: Option<String>,
     /// The one algorithm this key serves.
     pub algorithm: Algorithm,
@@ -161,16 +150,4 @@ pub struct Key {
     /// PEM file with the private key (PKCS#8). Only `portcullis token` reads it; a gateway in production has
     /// no use for it.
     pub private_key_file: Option<PathBuf>,
-}
-
-/// One place a token may be in: a header or a cookie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenSource {
-    /// A request header.
-    pub header: Option<HeaderName>,
-    /// The scheme before the token in that header, in any case; without it the whole value is the token.
-    pub scheme: Option<String>,
-    /// A cookie. Such routes need their own protection against forged requests from other sites.
-    pub cookie: Option<String>,
 }

@@ -75,24 +75,30 @@ pub enum TlsVersion {
 pub struct ListenerTimeouts {
     /// From the accepted connection to the finished TLS handshake.
     pub handshake: Timeout,
+    /// From the accepted connection (after the TLS handshake) to the first byte of a request.
+    pub first_byte: Timeout,
     /// From the first byte of a request's head to its last.
     pub header: Timeout,
-    /// How long a connection without a request is kept.
+    /// How long a connection is kept between two requests.
     pub idle: Timeout,
     /// Between two pieces of a request's body.
     pub body: Timeout,
     /// How long a client may take nothing of a response before it is cut off.
     pub write: Timeout,
+    /// How long a request's body may come slower than `limits.min_body_rate`.
+    pub slow_body: Timeout,
 }
 
 impl Default for ListenerTimeouts {
     fn default() -> Self {
         Self {
             handshake: Timeout::from_secs(10),
+            first_byte: Timeout::from_secs(5),
             header: Timeout::from_secs(10),
             idle: Timeout::from_secs(60),
             body: Timeout::from_secs(30),
             write: Timeout::from_secs(30),
+            slow_body: Timeout::from_secs(10),
         }
     }
 }
@@ -108,6 +114,8 @@ pub struct ListenerLimits {
     pub max_fields: u32,
     /// Length of the request target; more is refused with 414.
     pub max_target: ByteSize,
+    /// Bytes a second that a request's body must bring on average; slower ones get 408. `"0B"`: no such bound.
+    pub min_body_rate: ByteSize,
     /// Open connections of this listener. Without it, only `server.max_connections` counts.
     #[schemars(range(min = 1))]
     pub max_connections: Option<u32>,
@@ -125,6 +133,7 @@ impl Default for ListenerLimits {
             max_head: ByteSize::from_kib(32),
             max_fields: 100,
             max_target: ByteSize::from_kib(8),
+            min_body_rate: ByteSize::from_bytes(500),
             max_connections: None,
             max_concurrent_streams: 100,
             max_requests_per_connection: 1000,

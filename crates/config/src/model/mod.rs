@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use body::{Body, BodyMode, DuplicateKeys, Json, Over};
 pub use compose::{Compose, Part};
 pub use firewall::{Exclusion, Firewall, FirewallMode, RouteFirewall};
-pub use identity::{Algorithm, Identity, Key, TokenSource};
+pub use identity::{Algorithm, Identity, Key};
 pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{Auth, HeaderMatch, Match, QueryMatch, RateLimit, Route, RouteLimits, RouteTimeouts};

@@ -147,12 +147,17 @@ pub struct Auth {
     /// Roles of which the caller must have one.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Claims the token must have, each with the value or one of the values given.
+    /// Claims the token must have, each with the value or one of the values given; dots in the name lead into
+    /// objects. Numbers and booleans are compared by their text.
     #[serde(default)]
     pub claims: BTreeMap<String, ClaimValues>,
-    /// The `aud` the token must carry, besides the provider's own check.
+    /// The `aud` the token must carry, besides the provider's own check. A route that declares one denies by
+    /// default: it lets nobody pass unless `scopes`, `any_scope`, `roles`, `claims` or `any_caller` say who may.
     #[schemars(length(min = 1))]
     pub audience: Option<String>,
+    /// Everybody with a good token may pass who meets what else is asked.
+    #[serde(default)]
+    pub any_caller: bool,
 }
 
 const fn required() -> bool {

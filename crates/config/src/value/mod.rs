@@ -17,7 +17,7 @@ pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
 pub use template::{Piece, Reference, Template};
-pub use token::{ClaimValues, ConsumerKey, HeaderName, HeaderValue, Method, RateKey, RuleSelector};
+pub use token::{ClaimValues, HeaderName, HeaderValue, Method, RateKey, RuleSelector};
 pub(crate) use token::{NAME, name_schema};
 
 use std::fmt;

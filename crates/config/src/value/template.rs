@@ -69,8 +69,7 @@ impl Template {
             let Piece::Literal(text) = piece else { continue };
             if let Some(bad) = text.chars().find(|c| !c.is_ascii() || !(is_path_byte(*c as u8) || *c == '/'))
             {
-                let error = ValueError::new(format!("{bad:?} cannot stand in the path \"{}\"", self.text));
-                return Err(if bad == '?' { error.help("query parameters go into `query`") } else { error });
+                return Err(ValueError::new(format!("{bad:?} cannot stand in the path \"{}\"", self.text)));
             }
         }
         if self.text.contains("//") || self.text.split('/').any(|segment| matches!(segment, "." | "..")) {

@@ -26,11 +26,11 @@ pub struct HeaderValue(String);
 pub enum RateKey {
     /// `"address"`: the client's address, IPv6 by /64.
     Address,
-    /// `"consumer"`: the identified caller; needs `auth` on the route.
+    /// `"consumer"`: the identified caller, by issuer and subject; needs `auth` on the route.
     Consumer,
     /// `"header:NAME"`: the value of this request header.
     Header(HeaderName),
-    /// `"claim:NAME"`: the value of this claim of the caller's token; needs `auth` on the route.
+    /// `"claim:NAME"`: the value of this claim of the caller's token (dots lead into objects); needs `auth` on the route.
     Claim(String),
 }
 
@@ -45,10 +45,6 @@ pub struct RuleSelector {
 /// in the token passes when any of its items is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimValues(Vec<String>);
-
-/// The claim that names the consumer, such as `"sub"` or `"client_id"`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConsumerKey(String);
 
 /// The syntax of names that operators give to things.
 pub(crate) const NAME: &str = r"^[A-Za-z0-9._-]{1,64}$";
@@ -199,31 +195,6 @@ impl ClaimValues {
     }
 }
 
-impl ConsumerKey {
-    /// The claim's name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for ConsumerKey {
-    fn default() -> Self {
-        Self("sub".to_owned())
-    }
-}
-
-impl FromStr for ConsumerKey {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.is_empty() {
-            return Err(ValueError::new("a claim's name is not empty").help("write \"sub\""));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -237,12 +208,6 @@ impl fmt::Display for HeaderName {
 }
 
 impl fmt::Display for HeaderValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for ConsumerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -278,7 +243,6 @@ string_value!(
     r"^(address|consumer|header:.+|claim:.+)$",
     ["address", "consumer", "header:x-api-key", "claim:tenant"]
 );
-string_value!(ConsumerKey, "claim-name", r"^.+$", ["sub", "client_id"]);
 
 /// One of two TOML types, as `serde` sees it.
 #[derive(Deserialize)]
