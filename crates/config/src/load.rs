@@ -64,7 +64,9 @@ fn read(
     let (document, errors) = DeTable::parse_recoverable(text);
     let id = sources.add(name, redact(text, document.get_ref()));
     if !errors.is_empty() {
-        return Err(errors.iter().map(|error| syntax(id, error)).collect());
+        let mut found: Diagnostics = errors.iter().map(|error| syntax(id, error)).collect();
+        found.sort();
+        return Err(found);
     }
     let mut walked = walk(&document, id, text, env);
     let mut found = std::mem::take(&mut walked.found);

@@ -178,6 +178,43 @@ impl Node {
 mod tests {
     use super::*;
 
+    /// All schemas inside one, itself included.
+    fn all(value: &'static Value, found: &mut Vec<Node>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(Node::of(value));
+                fields.iter().filter(|(name, _)| *name != "default").for_each(|(_, inner)| all(inner, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| all(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_format_has_a_parser_that_takes_its_examples() {
+        let mut nodes = Vec::new();
+        all(generated(), &mut nodes);
+        for node in nodes {
+            let Some(format) = node.text("format") else {
+                assert!(
+                    node.text("pattern").is_none(),
+                    "the walk checks formats, not patterns: {:?}",
+                    node.here
+                );
+                continue;
+            };
+            for example in node.list("examples").iter().filter_map(Value::as_str) {
+                assert_eq!(crate::value::check_format(format, example), Ok(()), "{format} {example}");
+            }
+            let takes_all = ["uint8", "uint16", "uint32", "secret"].contains(&format);
+            assert_eq!(
+                crate::value::check_format(format, "\0{").is_ok(),
+                takes_all,
+                "{format} has no parser"
+            );
+        }
+    }
+
     #[test]
     fn every_field_is_documented_and_nothing_is_null() {
         let text = serde_json::to_string(generated()).unwrap();

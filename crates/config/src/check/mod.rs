@@ -157,8 +157,12 @@ impl Checker<'_> {
     fn file(&mut self, path: &str, file: Option<&Path>) {
         let Some(file) = file.filter(|_| self.files) else { return };
         let full = self.config.resolve(file);
-        let problem = match std::fs::File::open(&full) {
-            Ok(handle) if handle.metadata().is_ok_and(|about| about.is_file()) => return,
+        // Asked first: opening a named pipe would wait for somebody to write into it.
+        let problem = match std::fs::metadata(&full) {
+            Ok(about) if about.is_file() => match std::fs::File::open(&full) {
+                Ok(_) => return,
+                Err(error) => error.to_string(),
+            },
             Ok(_) => "it is not a file".to_owned(),
             Err(error) => error.to_string(),
         };
