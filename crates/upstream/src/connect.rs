@@ -1,0 +1,76 @@
+//! Opening a connection.
+
+use crate::endpoint::Endpoint;
+use portcullis_http::UpstreamFailure;
+use portcullis_wire::IoStream;
+use rustls::ClientConfig;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// A name's addresses that one attempt tries.
+const MAX_ADDRESSES: usize = 4;
+
+/// What opening takes; the same for all endpoints of an upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    pub(crate) limit: Duration,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) http2: bool,
+}
+
+impl Connector {
+    /// Opens a stream within the limit: name, TCP, TLS. Never in clear where TLS is asked for.
+    pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<IoStream, UpstreamFailure> {
+        match timeout(self.limit, self.open_unbounded(endpoint)).await {
+            Ok(result) => result,
+            Err(_) => Err(UpstreamFailure::ConnectTimeout),
+        }
+    }
+
+    async fn open_unbounded(&self, endpoint: &Endpoint) -> Result<IoStream, UpstreamFailure> {
+        let stream = self.tcp(endpoint).await?;
+        let Some(config) = &self.tls else { return Ok(IoStream::Plain(stream)) };
+        let name = endpoint.server_name.clone().ok_or(UpstreamFailure::Tls)?;
+        let stream =
+            TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| {
+                tracing::warn!(endpoint = %endpoint.address, %error, "the TLS handshake with the endpoint failed");
+                UpstreamFailure::Tls
+            })?;
+        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            tracing::warn!(endpoint = %endpoint.address, "the endpoint does not choose HTTP/2 by ALPN");
+            return Err(UpstreamFailure::Tls);
+        }
+        Ok(IoStream::Tls(Box::new(stream.into())))
+    }
+
+    /// Tries a name's addresses in turn, each for its share of the limit, so that one black hole does not use up all.
+    async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream, UpstreamFailure> {
+        let mut addresses = endpoint.addresses().await?;
+        addresses.truncate(MAX_ADDRESSES);
+        let share = self.limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut failure = UpstreamFailure::Connect;
+        for address in addresses {
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Without it a small request could wait for the acknowledgement of the one before.
+                    stream.set_nodelay(true).map_err(|_| UpstreamFailure::Connect)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(endpoint = %endpoint.address, %address, %error, "cannot connect");
+                    failure = if error.kind() == io::ErrorKind::TimedOut {
+                        UpstreamFailure::ConnectTimeout
+                    } else {
+                        UpstreamFailure::Connect
+                    };
+                }
+                Err(_) => failure = UpstreamFailure::ConnectTimeout,
+            }
+        }
+        Err(failure)
+    }
+}

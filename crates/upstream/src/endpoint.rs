@@ -1,0 +1,178 @@
+//! One endpoint's state, shared by all threads.
+
+use portcullis_http::UpstreamFailure;
+use rustls_pki_types::ServerName;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an endpoint that could not be connected to is passed over while others can be had.
+const ASIDE: Duration = Duration::from_secs(1);
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+fn now() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    in_flight: AtomicUsize,
+    open: AtomicUsize,
+    idle: AtomicUsize,
+    connects: AtomicU64,
+    connect_failures: AtomicU64,
+    reuses: AtomicU64,
+    repeats: AtomicU64,
+}
+
+/// Which of the gauges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    InFlight,
+    Open,
+    Idle,
+}
+
+impl Counters {
+    fn level(&self, level: Level) -> &AtomicUsize {
+        match level {
+            Level::InFlight => &self.in_flight,
+            Level::Open => &self.open,
+            Level::Idle => &self.idle,
+        }
+    }
+}
+
+/// One more on a gauge until it is dropped. Holds the counters only: an idle connection must not keep its endpoint
+/// alive.
+#[derive(Debug)]
+pub(crate) struct Gauge(Arc<Counters>, Level);
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.0.level(self.1).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One server. Its pools, on each thread, go by its id and end with it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) id: u64,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) address: String,
+    /// The name it must prove, where TLS is spoken.
+    pub(crate) server_name: Option<ServerName<'static>>,
+    counters: Arc<Counters>,
+    aside_until: AtomicU64,
+    /// What its name stood for when it could last be looked up.
+    last_known: Mutex<Vec<SocketAddr>>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(settings: &crate::EndpointSettings, server_name: Option<ServerName<'static>>) -> Self {
+        Endpoint {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            host: settings.host.clone(),
+            port: settings.port,
+            address: settings.address(),
+            server_name,
+            counters: Arc::default(),
+            aside_until: AtomicU64::new(0),
+            last_known: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn gauge(&self, level: Level) -> Gauge {
+        self.counters.level(level).fetch_add(1, Ordering::Relaxed);
+        Gauge(Arc::clone(&self.counters), level)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.counters.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_connect(&self) {
+        self.counters.connects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_connect_failure(&self) {
+        self.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
+        let until = now() + u64::try_from(ASIDE.as_millis()).unwrap_or(u64::MAX);
+        self.aside_until.store(until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_reuse(&self) {
+        self.counters.reuses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_repeat(&self) {
+        self.counters.repeats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a connection to it failed a moment ago.
+    pub(crate) fn is_aside(&self) -> bool {
+        let until = self.aside_until.load(Ordering::Relaxed);
+        until != 0 && now() < until
+    }
+
+    /// Its addresses. A name is looked up anew each time; where that fails, what it stood for before still counts.
+    pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, UpstreamFailure> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        let found: Vec<SocketAddr> = match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
+            Ok(found) => found.collect(),
+            Err(error) => {
+                tracing::warn!(endpoint = %self.address, %error, "the endpoint's name cannot be looked up");
+                Vec::new()
+            }
+        };
+        let mut known = self.last_known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !found.is_empty() {
+            known.clone_from(&found);
+        }
+        if known.is_empty() { Err(UpstreamFailure::Connect) } else { Ok(known.clone()) }
+    }
+
+    pub(crate) fn stats(&self) -> EndpointStats {
+        let Counters { in_flight, open, idle, connects, connect_failures, reuses, repeats } = &*self.counters;
+        EndpointStats {
+            address: self.address.clone(),
+            in_flight: in_flight.load(Ordering::Relaxed),
+            open: open.load(Ordering::Relaxed),
+            idle: idle.load(Ordering::Relaxed),
+            connects: connects.load(Ordering::Relaxed),
+            connect_failures: connect_failures.load(Ordering::Relaxed),
+            reuses: reuses.load(Ordering::Relaxed),
+            repeats: repeats.load(Ordering::Relaxed),
+            aside: self.is_aside(),
+        }
+    }
+}
+
+/// What an endpoint's gauges and counters say; all threads together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Host and port.
+    pub address: String,
+    /// Exchanges under way, from the choice of the endpoint to the end of the answer.
+    pub in_flight: usize,
+    /// Connections that are open, idle ones among them.
+    pub open: usize,
+    /// Connections that wait in a pool. HTTP/2 connections do not count.
+    pub idle: usize,
+    /// Connections opened so far.
+    pub connects: u64,
+    /// Connections that could not be opened so far.
+    pub connect_failures: u64,
+    /// Exchanges on a connection that had served before.
+    pub reuses: u64,
+    /// Requests that were repeated since a reused connection had lost them.
+    pub repeats: u64,
+    /// Whether it is passed over since a connection to it failed a moment ago.
+    pub aside: bool,
+}

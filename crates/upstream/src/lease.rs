@@ -1,0 +1,218 @@
+//! One exchange on one connection.
+
+use crate::endpoint::{Endpoint, Gauge};
+use crate::pool::{self, Kept};
+use bytes::Bytes;
+use portcullis_http::{BodyError, Frame, RequestHead, ResponseHead, UpstreamFailure};
+use portcullis_wire::client::Http2Call;
+use portcullis_wire::{Call, Sink, SinkError, Source};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// A buffered body is pushed in pieces of this size: the response's deadline begins with the last of them.
+const PIECE: usize = 64 * 1024;
+
+pub(crate) enum Wire {
+    Http1(Kept),
+    /// The call, and the generation of the connection that carries it.
+    Http2(Box<Http2Call>, u64),
+    /// Given back.
+    Spent,
+}
+
+/// Under which conditions a connection rests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    pub(crate) most: usize,
+    pub(crate) limit: Duration,
+    pub(crate) uses: u32,
+}
+
+/// An exchange under way: the way for the request's body and the answer ([`Call`]).
+///
+/// Dropped, it gives its connection back where the exchange ended cleanly: the whole request was sent, the answer was
+/// read to its end, and nothing followed it. Otherwise the connection is closed (in HTTP/2 the stream is reset).
+pub struct Lease {
+    wire: Wire,
+    endpoint: Arc<Endpoint>,
+    keep: Keep,
+    reused: bool,
+    answered: bool,
+    _in_flight: Gauge,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("endpoint", &self.endpoint.address)
+            .field("reused", &self.reused)
+            .field("answered", &self.answered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(
+        wire: Wire,
+        endpoint: &Arc<Endpoint>,
+        keep: Keep,
+        reused: bool,
+        in_flight: Gauge,
+    ) -> Self {
+        Lease { wire, endpoint: Arc::clone(endpoint), keep, reused, answered: false, _in_flight: in_flight }
+    }
+
+    /// Host and port of the endpoint that was chosen.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint.address
+    }
+
+    /// Whether the connection had served before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether a request that ended in [`UpstreamFailure::Closed`] may be sent again: the connection had served
+    /// before, nothing of an answer was heard, and sending it twice has the effect of sending it once.
+    pub(crate) fn may_repeat(&self, head: &RequestHead) -> bool {
+        let heard = match &self.wire {
+            Wire::Http1(kept) => kept.connection.heard(),
+            Wire::Http2(..) => self.answered,
+            Wire::Spent => true,
+        };
+        self.reused && !heard && head.method.is_idempotent()
+    }
+
+    /// Gives up on the connection, for others too where they share it.
+    pub(crate) fn abandon(self) {
+        self.endpoint.note_repeat();
+        if let Wire::Http2(_, generation) = self.wire {
+            pool::unshare(&self.endpoint, generation);
+        }
+    }
+
+    /// Sends the whole body and reads the answer's head, both at the same time: an upstream may answer before it has
+    /// read the request, and is listened to even when it takes no more of it.
+    pub(crate) fn poll_transact(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut Outgoing,
+        answer: &mut ResponseHead,
+    ) -> Poll<Result<(), UpstreamFailure>> {
+        if let Poll::Ready(Err(SinkError::Timeout)) = outgoing.poll(cx, self) {
+            return Poll::Ready(Err(UpstreamFailure::ResponseTimeout));
+        }
+        self.poll_head(cx, answer)
+    }
+}
+
+/// What is left to send of a buffered body.
+pub(crate) struct Outgoing {
+    body: Bytes,
+    ended: bool,
+    done: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(body: Option<&Bytes>) -> Self {
+        Outgoing { body: body.cloned().unwrap_or_default(), ended: false, done: false }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, lease: &mut Lease) -> Poll<Result<(), SinkError>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        let result = ready!(self.poll_send(cx, lease));
+        self.done = true;
+        Poll::Ready(result)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, lease: &mut Lease) -> Poll<Result<(), SinkError>> {
+        while !self.body.is_empty() {
+            ready!(lease.poll_ready(cx))?;
+            let piece = self.body.split_to(PIECE.min(self.body.len()));
+            lease.push(Frame::Data(piece));
+        }
+        if !self.ended {
+            // In HTTP/1 the last piece may still wait; the end is queued behind it.
+            lease.finish();
+            self.ended = true;
+        }
+        lease.poll_flush(cx)
+    }
+}
+
+impl Source for Lease {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match &mut self.wire {
+            Wire::Http1(kept) => kept.connection.poll_frame(cx),
+            Wire::Http2(call, _) => call.poll_frame(cx),
+            Wire::Spent => Poll::Ready(None),
+        }
+    }
+}
+
+impl Sink for Lease {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        match &mut self.wire {
+            Wire::Http1(kept) => kept.connection.poll_ready(cx),
+            Wire::Http2(call, _) => call.poll_ready(cx),
+            Wire::Spent => Poll::Ready(Err(SinkError::Closed)),
+        }
+    }
+
+    fn push(&mut self, frame: Frame) {
+        match &mut self.wire {
+            Wire::Http1(kept) => kept.connection.push(frame),
+            Wire::Http2(call, _) => call.push(frame),
+            Wire::Spent => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        match &mut self.wire {
+            Wire::Http1(kept) => kept.connection.finish(),
+            Wire::Http2(call, _) => call.finish(),
+            Wire::Spent => {}
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        match &mut self.wire {
+            Wire::Http1(kept) => kept.connection.poll_flush(cx),
+            Wire::Http2(call, _) => call.poll_flush(cx),
+            Wire::Spent => Poll::Ready(Err(SinkError::Closed)),
+        }
+    }
+}
+
+impl Call for Lease {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), UpstreamFailure>> {
+        let result = match &mut self.wire {
+            Wire::Http1(kept) => ready!(kept.connection.poll_head(cx, head)),
+            Wire::Http2(call, _) => ready!(call.poll_head(cx, head)),
+            Wire::Spent => Err(UpstreamFailure::Closed),
+        };
+        self.answered = result.is_ok();
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Wire::Http1(kept) = std::mem::replace(&mut self.wire, Wire::Spent)
+            && kept.connection.is_reusable()
+            && kept.uses < self.keep.uses
+            && self.keep.most > 0
+        {
+            pool::put(&self.endpoint, kept, self.keep.limit, self.keep.most);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The connections of one thread.
+//!
+//! A pool is only ever touched between two waits, so it needs no lock, and what is in it was opened on this thread's
+//! runtime. A task of that runtime sweeps it while there is something in it.
+
+use crate::endpoint::{Endpoint, Gauge, Level};
+use portcullis_wire::client::{Http1Connection, Http2Connection};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// An HTTP/1 connection and how often it has served.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) connection: Box<Http1Connection>,
+    pub(crate) uses: u32,
+    pub(crate) _open: Gauge,
+}
+
+#[derive(Debug)]
+struct Resting {
+    kept: Kept,
+    until: Instant,
+    _idle: Gauge,
+}
+
+/// The HTTP/2 connection that all of a thread's exchanges with one endpoint share.
+#[derive(Debug)]
+struct Shared {
+    connection: Http2Connection,
+    generation: u64,
+    idle_limit: Duration,
+    used: Instant,
+    _open: Gauge,
+}
+
+/// What one endpoint has on this thread.
+#[derive(Debug)]
+struct Shelf {
+    owner: Weak<Endpoint>,
+    resting: VecDeque<Resting>,
+    shared: Option<Shared>,
+    opened: u64,
+    /// Whoever opens the shared connection holds the one permit.
+    opening: Arc<Semaphore>,
+}
+
+impl Shelf {
+    fn new(owner: &Arc<Endpoint>) -> Self {
+        Shelf {
+            owner: Arc::downgrade(owner),
+            resting: VecDeque::new(),
+            shared: None,
+            opened: 0,
+            opening: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Drops what is expired, was closed by the other side, or belongs to an endpoint that is no more.
+    fn sweep(&mut self, now: Instant) -> bool {
+        if self.owner.strong_count() == 0 {
+            return false;
+        }
+        self.resting.retain_mut(|resting| resting.until > now && resting.kept.connection.is_quiet());
+        self.shared.take_if(|shared| {
+            !shared.connection.is_open() || now.duration_since(shared.used) > shared.idle_limit
+        });
+        !self.resting.is_empty() || self.shared.is_some() || self.opening.available_permits() == 0
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    shelves: HashMap<u64, Shelf>,
+    swept: bool,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// `None` while the thread is torn down, when there is no pool any more.
+fn with<T>(work: impl FnOnce(&mut Pool) -> T) -> Option<T> {
+    POOL.try_with(|pool| pool.try_borrow_mut().ok().map(|mut pool| work(&mut pool))).ok().flatten()
+}
+
+fn with_shelf<T>(endpoint: &Arc<Endpoint>, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
+    with(|pool| work(pool.shelves.entry(endpoint.id).or_insert_with(|| Shelf::new(endpoint))))
+}
+
+/// The connection that rested last, if one of those that rest is still good.
+pub(crate) fn take(endpoint: &Arc<Endpoint>) -> Option<Kept> {
+    let now = Instant::now();
+    with(|pool| {
+        let shelf = pool.shelves.get_mut(&endpoint.id)?;
+        while let Some(mut resting) = shelf.resting.pop_back() {
+            if resting.until > now && resting.kept.connection.is_quiet() {
+                return Some(resting.kept);
+            }
+        }
+        None
+    })
+    .flatten()
+}
+
+/// Lets a connection rest; the longest resting one goes where there would be too many.
+pub(crate) fn put(endpoint: &Arc<Endpoint>, kept: Kept, limit: Duration, most: usize) {
+    let resting = Resting { kept, until: Instant::now() + limit, _idle: endpoint.gauge(Level::Idle) };
+    with_shelf(endpoint, |shelf| {
+        shelf.resting.push_back(resting);
+        while shelf.resting.len() > most {
+            shelf.resting.pop_front();
+        }
+    });
+    keep_swept();
+}
+
+/// The shared connection and its generation, if it is open.
+pub(crate) fn shared(endpoint: &Arc<Endpoint>) -> Option<(Http2Connection, u64)> {
+    with_shelf(endpoint, |shelf| {
+        let shared = shelf.shared.as_mut().filter(|shared| shared.connection.is_open())?;
+        shared.used = Instant::now();
+        Some((shared.connection.clone(), shared.generation))
+    })
+    .flatten()
+}
+
+/// Whose one permit the opener of the shared connection holds.
+pub(crate) fn opening(endpoint: &Arc<Endpoint>) -> Arc<Semaphore> {
+    with_shelf(endpoint, |shelf| Arc::clone(&shelf.opening)).unwrap_or_else(|| Arc::new(Semaphore::new(1)))
+}
+
+/// Makes a connection the shared one; returns its generation.
+pub(crate) fn share(endpoint: &Arc<Endpoint>, connection: &Http2Connection, idle_limit: Duration) -> u64 {
+    let generation = with_shelf(endpoint, |shelf| {
+        shelf.opened += 1;
+        shelf.shared = Some(Shared {
+            connection: connection.clone(),
+            generation: shelf.opened,
+            idle_limit,
+            used: Instant::now(),
+            _open: endpoint.gauge(Level::Open),
+        });
+        shelf.opened
+    });
+    keep_swept();
+    generation.unwrap_or_default()
+}
+
+/// Takes no new exchange to the shared connection of this generation. Those under way go on.
+pub(crate) fn unshare(endpoint: &Arc<Endpoint>, generation: u64) {
+    with_shelf(endpoint, |shelf| shelf.shared.take_if(|shared| shared.generation == generation));
+}
+
+/// Marks the pool as unswept when its sweeper ends, be it with its runtime.
+struct Sweeping;
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        with(|pool| pool.swept = false);
+    }
+}
+
+fn keep_swept() {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    if with(|pool| std::mem::replace(&mut pool.swept, true)) != Some(false) {
+        return;
+    }
+    let sweeping = Sweeping;
+    runtime.spawn(async move {
+        let _sweeping = sweeping;
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let now = Instant::now();
+            let left = with(|pool| {
+                pool.shelves.retain(|_, shelf| shelf.sweep(now));
+                !pool.shelves.is_empty()
+            });
+            if left != Some(true) {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,155 @@
+//! What an upstream is told.
+
+use crate::TlsSettings;
+use portcullis_wire::client::ClientSettings;
+use std::fmt;
+use std::time::Duration;
+
+/// How a request's endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other, by weight, spread as evenly as weights allow.
+    #[default]
+    RoundRobin,
+    /// Of two endpoints chosen at random the one with fewer requests in flight for its weight.
+    PowerOfTwo,
+}
+
+/// What is spoken to the endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, with prior knowledge in clear. Nothing else is spoken where it is refused.
+    Http2,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// A DNS name, which is looked up for each new connection, or an address; IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Its share of requests against the other endpoints' weights; 0 counts as 1.
+    pub weight: u32,
+}
+
+impl EndpointSettings {
+    /// An endpoint of weight 1.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        EndpointSettings { host: host.into(), port, weight: 1 }
+    }
+
+    /// Host and port as one text, IPv6 in brackets.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// All that an [`Upstream`](crate::Upstream) is told.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// Its name in logs and metrics, and the identity under which its state survives a reload.
+    pub name: String,
+    /// Its endpoints. Where there is none, every call ends in
+    /// [`UpstreamFailure::NoEndpoint`](portcullis_http::UpstreamFailure::NoEndpoint).
+    pub endpoints: Vec<EndpointSettings>,
+    /// How a request's endpoint is chosen.
+    pub balance: Balance,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// TLS; without it clear text is spoken.
+    pub tls: Option<TlsSettings>,
+    /// From the start of a connection to its end: name lookup, TCP and TLS handshake together. It bounds one
+    /// attempt; a call makes three at most, each at another endpoint.
+    pub connect_timeout: Duration,
+    /// Deadlines and caps of one exchange.
+    pub client: ClientSettings,
+    /// Idle connections kept for each endpoint and thread; 0 keeps none. HTTP/2 has one connection for each
+    /// endpoint and thread in any case.
+    pub max_idle_connections: usize,
+    /// How long an idle connection is kept. Choose less than the endpoint does.
+    pub idle_connection_timeout: Duration,
+    /// Exchanges after which an HTTP/1 connection is closed. Bounds what a poisoned connection can do, and lets
+    /// a load balancer before the endpoint spread connections anew.
+    pub max_uses: u32,
+}
+
+impl UpstreamSettings {
+    /// Settings with the defaults: round robin, HTTP/1.1 in clear, 3 s to connect, 64 idle connections for 30 s
+    /// each, 1000 exchanges a connection.
+    #[must_use]
+    pub fn new(name: impl Into<String>, endpoints: Vec<EndpointSettings>) -> Self {
+        UpstreamSettings {
+            name: name.into(),
+            endpoints,
+            balance: Balance::default(),
+            protocol: Protocol::default(),
+            tls: None,
+            connect_timeout: Duration::from_secs(3),
+            client: ClientSettings::default(),
+            max_idle_connections: 64,
+            idle_connection_timeout: Duration::from_secs(30),
+            max_uses: 1000,
+        }
+    }
+}
+
+/// Why settings make no upstream. Display names the upstream and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants' fields are named for what they hold")]
+pub enum SettingsError {
+    /// The same address stands twice.
+    DuplicateEndpoint { upstream: String, address: String },
+    /// Two upstreams have one name.
+    DuplicateName { upstream: String },
+    /// The host, or the server name given, can stand in no certificate.
+    ServerName { upstream: String, name: String },
+    /// The file of authorities is no PEM, or holds no usable certificate.
+    Authorities { upstream: String, why: String },
+    /// The operating system knows no authority.
+    NoNativeAuthorities { upstream: String },
+    /// Certificate and key do not make an identity.
+    Identity { upstream: String, why: String },
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SettingsError::DuplicateEndpoint { upstream, address } => {
+                write!(
+                    f,
+                    "upstream `{upstream}` names the endpoint {address} twice; give it a weight instead"
+                )
+            }
+            SettingsError::DuplicateName { upstream } => {
+                write!(f, "two upstreams are named `{upstream}`; rename one")
+            }
+            SettingsError::ServerName { upstream, name } => write!(
+                f,
+                "upstream `{upstream}`: `{name}` is no name that a certificate can be for; set its TLS server name"
+            ),
+            SettingsError::Authorities { upstream, why } => {
+                write!(f, "upstream `{upstream}`: the trusted authorities cannot be read: {why}")
+            }
+            SettingsError::NoNativeAuthorities { upstream } => write!(
+                f,
+                "upstream `{upstream}`: the operating system trusts no authority; install its certificates \
+                 (ca-certificates) or name a file of authorities"
+            ),
+            SettingsError::Identity { upstream, why } => {
+                write!(f, "upstream `{upstream}`: client certificate and key cannot be used: {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}

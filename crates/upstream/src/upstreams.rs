@@ -1,0 +1,57 @@
+//! All upstreams of one configuration.
+
+use crate::{SettingsError, Upstream, UpstreamSettings};
+use std::collections::BTreeMap;
+
+/// All upstreams of one configuration, by name. Built for each snapshot from the snapshot before, it carries pools,
+/// counters and TLS sessions over a reload; a snapshot that is thrown away changes nothing.
+///
+/// ```
+/// use portcullis_upstream::{EndpointSettings, UpstreamSettings, Upstreams};
+///
+/// let settings = || UpstreamSettings::new("prices", vec![EndpointSettings::new("127.0.0.1", 8082)]);
+/// let first = Upstreams::build([settings()], None).unwrap();
+/// let reloaded = Upstreams::build([settings()], Some(&first)).unwrap();
+/// assert_eq!(reloaded.get("prices").unwrap().name(), "prices");
+/// assert!(reloaded.get("catalogue").is_none());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Upstreams(BTreeMap<String, Upstream>);
+
+impl Upstreams {
+    /// Makes them all, each from its predecessor where there is one ([`Upstream::new`]).
+    ///
+    /// # Errors
+    /// Every [`SettingsError`], not only the first; `previous` is as it was then.
+    pub fn build(
+        settings: impl IntoIterator<Item = UpstreamSettings>,
+        previous: Option<&Upstreams>,
+    ) -> Result<Self, Vec<SettingsError>> {
+        let (mut upstreams, mut errors) = (BTreeMap::new(), Vec::new());
+        for settings in settings {
+            let name = settings.name.clone();
+            if upstreams.contains_key(&name) {
+                errors.push(SettingsError::DuplicateName { upstream: name });
+                continue;
+            }
+            match Upstream::new(settings, previous.and_then(|previous| previous.get(&name))) {
+                Ok(upstream) => {
+                    upstreams.insert(name, upstream);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(Upstreams(upstreams)) } else { Err(errors) }
+    }
+
+    /// The upstream of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Upstream> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
+        self.0.values()
+    }
+}
