@@ -1,0 +1,90 @@
+//! The guard of request bodies.
+
+use crate::{JsonShape, MediaRange, MediaType};
+use portcullis_http::{ContractFailure, Exchange, Framing, Guard, Malformed, Rejection, RequestHead};
+
+/// What a route's request bodies must be.
+///
+/// [`Contract::check_head`] can run before the body is read, and so refuse it unread; [`Contract::check_body`]
+/// runs on the buffered body. As a [`Guard`] it does both.
+#[derive(Clone, Debug, Default)]
+pub struct Contract {
+    /// The media types taken; `None` takes any.
+    pub media_types: Option<Vec<MediaRange>>,
+    /// The shape of JSON bodies; `None` does not look into them.
+    pub json: Option<JsonShape>,
+    /// Types whose bodies are to be JSON although their name does not say so (`text/plain` of some senders).
+    pub json_also: Vec<MediaRange>,
+    /// Whether anything looks into the body (this guard's `json`, or the firewall): then a content coding, which
+    /// would hide it, is refused, and so is a `Content-Type` that can be read in two ways.
+    pub inspected: bool,
+}
+
+impl Contract {
+    /// Judges what the head says of the body. A request without a body passes.
+    ///
+    /// # Errors
+    /// 400 ([`Malformed::Duplicate`]) for two `Content-Type` fields, 415 for a type, charset or content coding
+    /// that is not taken.
+    pub fn check_head(&self, request: &RequestHead) -> Result<(), Rejection> {
+        const REFUSED: Rejection = Rejection::Contract(ContractFailure::MediaType);
+        if request.fields.get_all("content-type").nth(1).is_some() {
+            return Err(Rejection::Malformed(Malformed::Duplicate));
+        }
+        if matches!(request.framing, Framing::None | Framing::Length(0)) {
+            return Ok(());
+        }
+        let mut codings = request.fields.get_all("content-encoding");
+        if self.inspects() && codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(REFUSED);
+        }
+        let declared = request.fields.get("content-type");
+        let media = declared.and_then(|value| std::str::from_utf8(value).ok()).and_then(MediaType::parse);
+        if declared.is_some() && media.is_none() && self.inspects() {
+            return Err(REFUSED);
+        }
+        let taken = match (&self.media_types, &media) {
+            (None, _) => true,
+            (Some(ranges), Some(media)) => ranges.iter().any(|range| range.holds(media)),
+            (Some(_), None) => false,
+        };
+        let readable = match &media {
+            Some(media) if self.json.is_some() && self.is_json(media) => {
+                media.charset().is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
+            }
+            _ => true,
+        };
+        if taken && readable { Ok(()) } else { Err(REFUSED) }
+    }
+
+    /// Judges a whole body: where the head declares it JSON, it must be JSON of the route's shape.
+    ///
+    /// # Errors
+    /// 400, as [`JsonShape::check`].
+    pub fn check_body(&self, request: &RequestHead, body: &[u8]) -> Result<(), Rejection> {
+        let Some(shape) = &self.json else { return Ok(()) };
+        let media = request.fields.get_str("content-type").and_then(MediaType::parse);
+        if !media.is_some_and(|media| self.is_json(&media)) {
+            return Ok(());
+        }
+        shape.check(body).map_err(Rejection::Contract)
+    }
+
+    fn inspects(&self) -> bool {
+        self.inspected || self.json.is_some()
+    }
+
+    fn is_json(&self, media: &MediaType<'_>) -> bool {
+        media.is_json() || self.json_also.iter().any(|range| range.holds(media))
+    }
+}
+
+impl Guard for Contract {
+    async fn check(&self, exchange: &mut Exchange) -> Result<(), Rejection> {
+        self.check_head(&exchange.request)?;
+        match &exchange.body {
+            Some(body) => self.check_body(&exchange.request, body),
+            None => Ok(()),
+        }
+    }
+}
