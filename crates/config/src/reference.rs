@@ -191,11 +191,11 @@ fn kind(field: Node, table: Option<&Table>, name: &str, path: &str) -> String {
         ("integer", _) => bounds(field),
         ("boolean", _) => "boolean".to_owned(),
         ("array", _) => match field.items() {
-            Some(item) => format!("list of {}", kind(item, None, "", "")),
+            Some(item) => format!("list of {}s", kind(item, None, "", "")),
             None => "list".to_owned(),
         },
         ("object", _) => match field.entries() {
-            Some(entry) => format!("map to {}", kind(entry, None, "", "")),
+            Some(entry) => format!("names, each with a {}", kind(entry, None, "", "")),
             None => "table".to_owned(),
         },
         _ => "string".to_owned(),

@@ -70,7 +70,7 @@ keys = [
   { algorithm = 'HS256', secret = 'hunter2' },
   { algorithm = 'RS256', secret = 'hunter2' },
   { algorithm = 'HS256', secret = 'hunter2-hunter2-hunter2-hunter2-hunter2' },
-  { algorithm = 'HS256', kid = 1, secert = 'hunter2' },
+  { algorithm = 'HS256', kid = 1, secrett = 'hunter2' },
 ]
 ";
     let found = parse("gateway.toml", text, &mut sources, &env).unwrap_err();

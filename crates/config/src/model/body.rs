@@ -11,7 +11,8 @@ use crate::value::ByteSize;
 pub struct Body {
     /// Whether bodies are held or passed through.
     pub mode: BodyMode,
-    /// The largest body, counted after transfer decoding. With `mode = "stream"` only where it is given.
+    /// The largest body, counted after transfer decoding. Without it 1 MiB, and none where bodies stream
+    /// through (`mode = "stream"`).
     pub limit: Option<ByteSize>,
     /// What happens to a larger body.
     pub over: Over,
