@@ -1,0 +1,16 @@
+//! Request bodies: parsers that turn them into arguments.
+
+pub(crate) mod json;
+pub(crate) mod urlencoded;
+
+/// Where parsed arguments go.
+pub(crate) trait Sink {
+    /// Takes one argument. `false`: no more are wanted.
+    fn argument(&mut self, name: &[u8], value: &[u8]) -> bool;
+}
+
+/// The media type of a Content-Type value: without parameters and white space, lower-cased.
+pub(crate) fn media_type(content_type: &[u8]) -> String {
+    let bare = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    String::from_utf8_lossy(bare.trim_ascii()).to_ascii_lowercase()
+}

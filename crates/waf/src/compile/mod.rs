@@ -1,0 +1,326 @@
+//! From a [`RuleSet`] to a [`Program`]: patterns compiled and shared, lanes and names interned, jumps resolved.
+
+mod operators;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use portcullis_diag::{Diagnostic, Diagnostics, SourceMap, Span};
+use portcullis_seclang as ast;
+
+use crate::codes;
+use crate::macros::Num;
+use crate::operator::{Op, Pattern, PatternId};
+use crate::prefilter::Prefilter;
+use crate::program::{
+    Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Skip, TargetRemoval, next_uid,
+};
+use crate::rule::{Meta, Phase};
+use crate::target::{Key, Target};
+use crate::validate::{CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef};
+use crate::variable::Var;
+
+/// Where `@pmFromFile` and `@ipMatchFromFile` read their files.
+pub trait DataFiles {
+    /// The content of the file at `path`, which is relative to the directory of the rule file that names it (already
+    /// joined), or absolute.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message goes into the finding.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// Data files in the file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileSystem;
+
+impl DataFiles for FileSystem {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+}
+
+/// Parsed directives to a program in one go: [`crate::validate`], then [`compile`].
+///
+/// # Errors
+/// All findings when there is an error among them; otherwise the warnings come with the program.
+pub fn build(
+    directives: &[ast::Directive],
+    sources: &SourceMap,
+    data: &dyn DataFiles,
+) -> Result<(Program, Diagnostics), Diagnostics> {
+    let (set, mut diagnostics) = crate::validate(directives);
+    let (program, found) = compile(set, sources, data);
+    diagnostics.append(found);
+    match program {
+        Some(program) if !diagnostics.has_errors() => Ok((program, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+/// Compiles validated rules. No program comes with findings that are errors.
+#[must_use]
+pub fn compile(set: RuleSet, sources: &SourceMap, data: &dyn DataFiles) -> (Option<Program>, Diagnostics) {
+    let mut compiler = Compiler {
+        sources,
+        data,
+        diagnostics: Diagnostics::new(),
+        patterns: Vec::new(),
+        pattern_ids: HashMap::new(),
+        sides: Vec::new(),
+        lanes: Vec::new(),
+        lane_ids: HashMap::new(),
+        links: Vec::new(),
+        files: HashMap::new(),
+    };
+    let program = compiler.program(set);
+    let program = program.filter(|_| !compiler.diagnostics.has_errors());
+    (program, compiler.diagnostics)
+}
+
+struct Compiler<'a> {
+    sources: &'a SourceMap,
+    data: &'a dyn DataFiles,
+    diagnostics: Diagnostics,
+    patterns: Vec<Pattern>,
+    /// By what was written: the same text is compiled once.
+    pattern_ids: HashMap<String, PatternId>,
+    /// For each pattern, whether request and response rules use it.
+    sides: Vec<[bool; 2]>,
+    lanes: Vec<Lane>,
+    lane_ids: HashMap<String, LaneId>,
+    links: Vec<Link>,
+    files: HashMap<usize, Arc<str>>,
+}
+
+/// A marker or rule that `skipAfter` can name: where in the file order, and where in each phase's order it leads.
+struct Landing {
+    item: usize,
+    places: [u32; 5],
+}
+
+impl Compiler<'_> {
+    fn program(&mut self, set: RuleSet) -> Option<Program> {
+        let RuleSet { items, settings, mut names } = set;
+        let known = KnownSlots::intern(&mut names);
+        let (phases, landings) = order(&items);
+        let rules: Vec<(usize, Box<RuleDef>)> = items
+            .into_iter()
+            .enumerate()
+            .filter_map(|(item, kind)| match kind {
+                Item::Rule(rule) => Some((item, rule)),
+                Item::Marker(_) => None,
+            })
+            .collect();
+        // `ctl` selects rules by what all of them say about themselves.
+        let metas: Vec<(u32, Meta)> = rules.iter().map(|(_, rule)| (rule.id, rule.meta.clone())).collect();
+        let mut compiled = Vec::with_capacity(rules.len());
+        for (item, rule) in rules {
+            compiled.push(self.rule(item, *rule, &names, &metas, &landings));
+        }
+        let total = self.patterns.len();
+        let too_many = [("patterns", total), ("TX names", names.len())];
+        for (what, count) in too_many {
+            if count >= usize::from(u16::MAX) {
+                let message = format!("{count} {what} are more than a program can hold");
+                self.diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message));
+                return None;
+            }
+        }
+        let prefilters = [self.prefilter(0)?, self.prefilter(1)?];
+        Some(Program {
+            uid: next_uid(),
+            rules: compiled,
+            links: std::mem::take(&mut self.links),
+            lanes: std::mem::take(&mut self.lanes),
+            patterns: std::mem::take(&mut self.patterns),
+            prefilters,
+            phases,
+            names,
+            known,
+            settings,
+        })
+    }
+
+    fn prefilter(&mut self, side: usize) -> Option<Prefilter> {
+        let used = self.sides.iter().map(|sides| sides.get(side).copied().unwrap_or(false));
+        let ids = (0u16..).map(PatternId).zip(&self.patterns);
+        let patterns = ids.zip(used).filter(|(_, used)| *used).map(|(pattern, _)| pattern);
+        match Prefilter::new(patterns, self.patterns.len()) {
+            Ok(filter) => Some(filter),
+            Err(message) => {
+                self.diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message));
+                None
+            }
+        }
+    }
+
+    fn rule(
+        &mut self,
+        item: usize,
+        rule: RuleDef,
+        names: &crate::macros::TxNames,
+        metas: &[(u32, Meta)],
+        landings: &HashMap<Box<str>, Vec<Landing>>,
+    ) -> Rule {
+        let first = self.links.len() as u32;
+        for link in rule.links {
+            let link = self.link(link, rule.phase, names, metas);
+            self.links.push(link);
+        }
+        let skip = match &rule.skip {
+            None => Skip::Next,
+            Some(SkipDef::Rules(count)) => Skip::Rules(*count),
+            Some(SkipDef::After(name, span)) => self.landing(item, rule.phase, name, *span, landings),
+        };
+        let line = self.sources.position(rule.span).map_or(0, |position| position.line);
+        Rule {
+            id: rule.id,
+            phase: rule.phase,
+            file: self.file(rule.span),
+            line,
+            links: first..self.links.len() as u32,
+            meta: rule.meta,
+            disruptive: rule.disruptive,
+            status: rule.status,
+            log: rule.log,
+            audit_log: rule.audit_log,
+            skip,
+        }
+    }
+
+    fn file(&mut self, span: Span) -> Arc<str> {
+        let name = || self.sources.get(span.source).map_or("", |source| source.name()).into();
+        Arc::clone(self.files.entry(span.source.index()).or_insert_with(name))
+    }
+
+    fn landing(
+        &mut self,
+        item: usize,
+        phase: Phase,
+        name: &str,
+        span: Span,
+        landings: &HashMap<Box<str>, Vec<Landing>>,
+    ) -> Skip {
+        let found = landings.get(name).into_iter().flatten().find(|landing| landing.item > item);
+        let place = found.and_then(|landing| landing.places.get(phase.index()));
+        if let Some(place) = place {
+            return Skip::To(*place);
+        }
+        let earlier = landings.contains_key(name);
+        let message = if earlier {
+            format!("the marker `{name}` does not come after this rule")
+        } else {
+            format!("there is no marker `{name}` after this rule")
+        };
+        let known = landings.keys().map(AsRef::as_ref);
+        let suggestion = portcullis_diag::suggest(name, known).filter(|_| !earlier);
+        let diagnostic = Diagnostic::error(codes::MISSING_MARKER, message).at(span).suggest(suggestion);
+        self.diagnostics.push(diagnostic);
+        Skip::Next
+    }
+
+    fn link(
+        &mut self,
+        link: LinkDef,
+        phase: Phase,
+        names: &crate::macros::TxNames,
+        metas: &[(u32, Meta)],
+    ) -> Link {
+        let unconditional = link.unconditional;
+        let op = self.operator(&link.operator, phase);
+        let gate = gate(&link, &op);
+        let stable = link.targets.is_stable();
+        let mut key = link.targets.show(names);
+        for transform in &link.transforms {
+            key.push('>');
+            key.push_str(transform.info().name);
+        }
+        let every_form = link.multi_match && !link.transforms.is_empty();
+        if every_form {
+            key.push('*');
+        }
+        let lane = Lane {
+            mask: link.transforms.iter().fold(0, |mask, transform| mask | transform.bit()),
+            targets: link.targets,
+            chain: link.transforms.into(),
+            every_form,
+            stable,
+        };
+        let next = LaneId(self.lanes.len() as u32);
+        let lane = *self.lane_ids.entry(key).or_insert_with(|| {
+            self.lanes.push(lane);
+            next
+        });
+        let ctls = link.ctls.into_iter().map(|ctl| ctl_of(ctl, metas)).collect();
+        Link {
+            lane,
+            op,
+            negated: link.operator.negated,
+            gate,
+            capture: link.capture,
+            setvars: link.setvars.into(),
+            ctls,
+            unconditional,
+        }
+    }
+}
+
+/// The order of rules in each phase, and where each marker (and rule id) leads.
+fn order(items: &[Item]) -> ([Vec<RuleIx>; 5], HashMap<Box<str>, Vec<Landing>>) {
+    let mut phases: [Vec<RuleIx>; 5] = Default::default();
+    let mut landings: HashMap<Box<str>, Vec<Landing>> = HashMap::new();
+    let mut next = 0u32;
+    for (item, kind) in items.iter().enumerate() {
+        let name: Box<str> = match kind {
+            Item::Rule(rule) => {
+                if let Some(order) = phases.get_mut(rule.phase.index()) {
+                    order.push(RuleIx(next));
+                }
+                next += 1;
+                rule.id.to_string().into()
+            }
+            Item::Marker(name) => name.clone(),
+        };
+        let places = phases.each_ref().map(|order| order.len() as u32);
+        landings.entry(name).or_default().push(Landing { item, places });
+    }
+    (phases, landings)
+}
+
+/// One TX variable compared with an integer needs neither lane nor text.
+fn gate(link: &LinkDef, op: &Op) -> Option<Gate> {
+    let ([Target { var: Var::Tx, counted, key: Key::Slot(slot) }], []) =
+        (link.targets.includes.as_slice(), link.targets.excludes.as_slice())
+    else {
+        return None;
+    };
+    let simple = link.transforms.is_empty() && matches!(op, Op::Compare(_, Num::Fixed(_)));
+    simple.then_some(Gate { slot: *slot, counted: *counted })
+}
+
+fn choose(choice: &RuleChoice, metas: &[(u32, Meta)]) -> RuleBits {
+    let mut bits = RuleBits::with_capacity(metas.len());
+    for (index, (id, meta)) in (0u32..).zip(metas) {
+        if choice.covers(*id, &meta.tags, meta.msg.as_ref()) {
+            bits.insert(RuleIx(index));
+        }
+    }
+    bits
+}
+
+fn ctl_of(ctl: CtlDef, metas: &[(u32, Meta)]) -> Ctl {
+    match ctl {
+        CtlDef::Engine(mode) => Ctl::Engine(mode),
+        CtlDef::RemoveRules(choice) => Ctl::RemoveRules(choose(&choice, metas)),
+        CtlDef::RemoveTargets(choice, exclusion) => {
+            Ctl::RemoveTargets(Arc::new(TargetRemoval { rules: choose(&choice, metas), exclusion }))
+        }
+        CtlDef::BodyProcessor(processor) => Ctl::BodyProcessor(processor),
+        CtlDef::ForceBody(on) => Ctl::ForceBody(on),
+        CtlDef::RequestBodyAccess(on) => Ctl::RequestBodyAccess(on),
+        CtlDef::ResponseBodyAccess(on) => Ctl::ResponseBodyAccess(on),
+    }
+}

@@ -1,0 +1,137 @@
+//! Operators with their arguments: patterns compiled, lists and data files read.
+
+use std::path::{Path, PathBuf};
+
+use portcullis_diag::{Diagnostic, Span};
+
+use super::Compiler;
+use crate::byteset::ByteSet;
+use crate::codes;
+use crate::macros::Num;
+use crate::operator::{
+    self, Op, OperatorKind, Pattern, PatternId, compile_phrases, compile_regex, parse_byte_ranges,
+    parse_networks,
+};
+use crate::rule::Phase;
+use crate::validate::OperatorDef;
+
+impl Compiler<'_> {
+    /// The operator; one with a broken argument is reported and never matches (the program is thrown away anyway).
+    pub(super) fn operator(&mut self, def: &OperatorDef, phase: Phase) -> Op {
+        self.try_operator(def, phase).unwrap_or_else(|message| {
+            if let Some(message) = message {
+                self.diagnostics.push(Diagnostic::error(codes::OPERATOR_ARGUMENT, message).at(def.span));
+            }
+            Op::Never
+        })
+    }
+
+    /// `Err(None)`: reported already.
+    fn try_operator(&mut self, def: &OperatorDef, phase: Phase) -> Result<Op, Option<String>> {
+        let raw = def.raw.as_str();
+        Ok(match def.kind {
+            OperatorKind::Rx => Op::Rx(self.pattern("rx", raw, phase, || compile_regex(raw, false))?),
+            OperatorKind::Checksum(check) => {
+                let id = self.pattern("rx", raw, phase, || compile_regex(raw, false))?;
+                Op::Checksum(check, id)
+            }
+            OperatorKind::Pm => {
+                let phrases = operator::from_argument(raw)?;
+                if phrases.is_empty() {
+                    return Err(Some("`@pm` needs at least one phrase".to_owned()));
+                }
+                Op::Pm(self.pattern("pm", raw, phase, || compile_phrases(&phrases))?)
+            }
+            OperatorKind::PmFromFile => {
+                let contents = self.data(raw, def.span)?;
+                let phrases = operator::from_file(&contents);
+                if phrases.is_empty() {
+                    return Err(Some(format!("`{raw}` holds no phrase")));
+                }
+                let place = self.resolve(raw, def.span).display().to_string();
+                let id = self.pattern("pmf", &place, phase, || {
+                    let mut pattern = compile_phrases(&phrases)?;
+                    pattern.source = format!("{} phrases of {raw}", phrases.len());
+                    Ok(pattern)
+                })?;
+                Op::Pm(id)
+            }
+            OperatorKind::Text(op) => Op::Text(op, def.text.clone()),
+            OperatorKind::Compare(compare) => Op::Compare(compare, Num::new(def.text.clone())),
+            OperatorKind::IpMatch => Op::IpMatch(networks(raw)?),
+            OperatorKind::IpMatchFromFile => {
+                let contents = self.data(raw, def.span)?;
+                let text = String::from_utf8_lossy(&contents);
+                let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+                Op::IpMatch(networks(&lines.collect::<Vec<_>>().join("\n"))?)
+            }
+            OperatorKind::ByteRange => {
+                let allowed = parse_byte_ranges(raw)?;
+                if allowed == ByteSet::ALL { Op::Never } else { Op::ByteRange(allowed) }
+            }
+            OperatorKind::UrlEncoding => Op::UrlEncoding,
+            OperatorKind::Utf8 => Op::Utf8,
+            OperatorKind::Always => Op::Always,
+            OperatorKind::Never | OperatorKind::Unsupported(_) => Op::Never,
+        })
+    }
+
+    /// Compiles what was not compiled before, and notes which phases' prefilter needs it.
+    fn pattern(
+        &mut self,
+        kind: &str,
+        written: &str,
+        phase: Phase,
+        compile: impl FnOnce() -> Result<Pattern, String>,
+    ) -> Result<PatternId, String> {
+        let key = format!("{kind} {written}");
+        let id = match self.pattern_ids.get(&key) {
+            Some(id) => *id,
+            None => {
+                let pattern = compile()?;
+                let id = PatternId(u16::try_from(self.patterns.len()).unwrap_or(u16::MAX));
+                self.patterns.push(pattern);
+                self.sides.push([false; 2]);
+                self.pattern_ids.insert(key, id);
+                id
+            }
+        };
+        let used = self.sides.get_mut(usize::from(id.0)).and_then(|sides| sides.get_mut(phase.side()));
+        if let Some(used) = used {
+            *used = true;
+        }
+        Ok(id)
+    }
+
+    /// A data file's place: relative to the rule file that names it.
+    fn resolve(&self, file: &str, span: Span) -> PathBuf {
+        let rules = self.sources.get(span.source).map_or("", |source| source.name());
+        Path::new(rules).parent().unwrap_or(Path::new("")).join(file)
+    }
+
+    /// The content of one or several data files, separated by spaces.
+    fn data(&mut self, files: &str, span: Span) -> Result<Vec<u8>, Option<String>> {
+        let mut contents = Vec::new();
+        for file in files.split_whitespace() {
+            let path = self.resolve(file, span);
+            match self.data.read(&path) {
+                Ok(bytes) => {
+                    contents.extend(bytes);
+                    contents.push(b'\n');
+                }
+                Err(error) => {
+                    let message = format!("the data file `{}` cannot be read: {error}", path.display());
+                    let diagnostic = Diagnostic::error(codes::DATA_FILE, message).at(span);
+                    self.diagnostics.push(diagnostic.help("paths are relative to the rule file"));
+                    return Err(None);
+                }
+            }
+        }
+        Ok(contents)
+    }
+}
+
+fn networks(list: &str) -> Result<Box<[ipnet::IpNet]>, String> {
+    let networks = parse_networks(list)?;
+    if networks.is_empty() { Err("the list of addresses is empty".to_owned()) } else { Ok(networks) }
+}

@@ -1,0 +1,245 @@
+//! Compiled patterns: regular expressions and phrase sets, shared by all rules that write the same one.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Config, Regex};
+use regex_automata::util::primitives::NonMaxUsize;
+use regex_syntax::ParserBuilder;
+
+use crate::prefilter::Facts;
+
+/// Index of a [`Pattern`] in the program; also its bit in the prefilter's candidate sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PatternId(pub(crate) u16);
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    /// As the rule wrote it (phrase sets: a summary).
+    pub(crate) source: String,
+    pub(crate) matcher: Matcher,
+    /// What every value that matches must have.
+    pub(crate) facts: Facts,
+}
+
+#[derive(Debug)]
+pub(crate) enum Matcher {
+    Regex(Box<Regex>),
+    Phrases(Box<AhoCorasick>),
+}
+
+/// Where the whole match and the first nine groups lie.
+pub(crate) type Groups = [Option<(u32, u32)>; 10];
+
+/// Bound on what one regular expression may take when compiled (source of the error message, not a tuning knob).
+const SIZE_LIMIT: usize = 10 << 20;
+/// Lazy-DFA memory for each regular expression and thread; larger ones were not faster (`performance.md`).
+const DFA_CACHE: usize = 256 << 10;
+
+/// Compiles a regular expression in ModSecurity's dialect: bytes, `.` matches newlines, `^` and `$` only at the ends.
+pub(crate) fn compile_regex(source: &str, case_insensitive: bool) -> Result<Pattern, String> {
+    let rewritten = rewrite_braced_hex(source)?;
+    let hir = ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .dot_matches_new_line(true)
+        .case_insensitive(case_insensitive)
+        .build()
+        .parse(&rewritten)
+        .map_err(|error| describe(&error))?;
+    let config = Config::new()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(SIZE_LIMIT))
+        .hybrid_cache_capacity(DFA_CACHE)
+        .dfa_size_limit(Some(DFA_CACHE));
+    let regex = Regex::builder()
+        .configure(config)
+        .build_from_hir(&hir)
+        .map_err(|error| format!("the pattern is too large: {error}"))?;
+    Ok(Pattern {
+        source: source.to_owned(),
+        matcher: Matcher::Regex(Box::new(regex)),
+        facts: Facts::of_regex(&hir),
+    })
+}
+
+/// The parser's own message is a drawing of several lines; one line says enough beside our own caret.
+fn describe(error: &regex_syntax::Error) -> String {
+    let reason = match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        other => other.to_string(),
+    };
+    if reason.contains("look-around") || reason.contains("backreferences") {
+        return format!("{reason}; patterns here run in linear time, split the rule into a chain instead");
+    }
+    reason
+}
+
+/// Compiles a set of phrases, ASCII case-insensitively, the leftmost and longest first.
+pub(crate) fn compile_phrases(phrases: &[Vec<u8>]) -> Result<Pattern, String> {
+    let automaton = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::LeftmostLongest)
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(phrases)
+        .map_err(|error| format!("the phrases cannot be compiled: {error}"))?;
+    let head: Vec<String> =
+        phrases.iter().take(3).map(|phrase| String::from_utf8_lossy(phrase).into_owned()).collect();
+    let more = if phrases.len() > 3 { " ..." } else { "" };
+    Ok(Pattern {
+        source: format!("{} phrases: {}{more}", phrases.len(), head.join(" ")),
+        matcher: Matcher::Phrases(Box::new(automaton)),
+        facts: Facts::of_phrases(phrases),
+    })
+}
+
+/// `\x{HH}` to `\xHH`: in byte mode the braced form would mean a code point, two bytes from 0x80 on, which is not
+/// what PCRE reads. Above 0xFF there is no such byte.
+fn rewrite_braced_hex(source: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        if let Some(braced) = escape.strip_prefix("\\x{") {
+            let (digits, tail) = braced.split_once('}').ok_or("`\\x{` is not closed")?;
+            let value = u32::from_str_radix(digits.trim(), 16)
+                .map_err(|_| format!("`\\x{{{digits}}}` is no byte"))?;
+            if value > 0xff {
+                return Err(format!(
+                    "`\\x{{{digits}}}` is above 0xFF; patterns match bytes, not code points"
+                ));
+            }
+            out.push_str(&format!("\\x{value:02x}"));
+            rest = tail;
+        } else {
+            // The backslash and the character it escapes go together, so that `\\x{41}` stays.
+            let length = escape.chars().take(2).map(char::len_utf8).sum();
+            let (pair, tail) = escape.split_at(length);
+            out.push_str(pair);
+            rest = tail;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The mutable memory of the regular expressions of one program, for one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Caches {
+    /// The program these belong to.
+    program: u64,
+    caches: Vec<Option<Box<Cache>>>,
+}
+
+impl Caches {
+    pub(crate) fn for_program(program: u64) -> Self {
+        Self { program, caches: Vec::new() }
+    }
+
+    pub(crate) fn program(&self) -> u64 {
+        self.program
+    }
+
+    fn get(&mut self, id: PatternId, regex: &Regex) -> Option<&mut Cache> {
+        let index = usize::from(id.0);
+        if self.caches.len() <= index {
+            self.caches.resize_with(index + 1, || None);
+        }
+        let slot = self.caches.get_mut(index)?;
+        Some(slot.get_or_insert_with(|| Box::new(regex.create_cache())))
+    }
+}
+
+impl Pattern {
+    /// Whether the value matches.
+    pub(crate) fn is_match(&self, id: PatternId, caches: &mut Caches, value: &[u8]) -> bool {
+        match &self.matcher {
+            Matcher::Regex(regex) => {
+                let input = Input::new(value).earliest(true);
+                match caches.get(id, regex) {
+                    Some(cache) => regex.search_half_with(cache, &input).is_some(),
+                    None => regex.is_match(input),
+                }
+            }
+            Matcher::Phrases(automaton) => automaton.is_match(value),
+        }
+    }
+
+    /// The match and its groups (of phrases: up to ten matches); `None` when there is no match.
+    pub(crate) fn groups(&self, id: PatternId, caches: &mut Caches, value: &[u8]) -> Option<Groups> {
+        let mut groups: Groups = [None; 10];
+        match &self.matcher {
+            Matcher::Regex(regex) => {
+                let mut slots: [Option<NonMaxUsize>; 20] = [None; 20];
+                let cache = caches.get(id, regex)?;
+                regex.search_slots_with(cache, &Input::new(value), &mut slots)?;
+                let (pairs, _) = slots.as_chunks::<2>();
+                for (group, pair) in groups.iter_mut().zip(pairs) {
+                    if let [Some(start), Some(end)] = pair {
+                        *group = Some((start.get() as u32, end.get() as u32));
+                    }
+                }
+            }
+            Matcher::Phrases(automaton) => {
+                for (group, found) in groups.iter_mut().zip(automaton.find_iter(value)) {
+                    *group = Some((found.start() as u32, found.end() as u32));
+                }
+                groups.first().copied().flatten()?;
+            }
+        }
+        Some(groups)
+    }
+
+    /// Whether any non-overlapping match passes the test.
+    pub(crate) fn any_match(&self, value: &[u8], mut test: impl FnMut(&[u8]) -> bool) -> bool {
+        match &self.matcher {
+            Matcher::Regex(regex) => {
+                regex.find_iter(value).any(|found| value.get(found.range()).is_some_and(&mut test))
+            }
+            Matcher::Phrases(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, value: &[u8]) -> bool {
+        let pattern = compile_regex(pattern, false).unwrap();
+        pattern.is_match(PatternId(0), &mut Caches::default(), value)
+    }
+
+    #[test]
+    fn braced_hexadecimal_means_a_byte() {
+        assert_eq!(rewrite_braced_hex(r"[\x{e2}-\x{ff}]a\\x{41}\x{9}").unwrap(), r"[\xe2-\xff]a\\x{41}\x09");
+        assert!(rewrite_braced_hex(r"\x{100}").unwrap_err().contains("0xFF"));
+        assert!(rewrite_braced_hex(r"\x{41").is_err());
+        assert!(matches(r"^\x{e2}\x{80}$", b"\xe2\x80"));
+        assert!(!matches(r"^\x{e2}$", "\u{e2}".as_bytes()));
+    }
+
+    #[test]
+    fn dialect() {
+        assert!(matches("a.b", b"a\nb"), "dot matches newlines");
+        assert!(!matches("^b", b"a\nb"), "not multi-line");
+        assert!(!matches("a$", b"a\n"), "$ is the very end");
+        assert!(!matches(r"(?i)k", "\u{212a}".as_bytes()), "ASCII case folding only");
+        assert!(matches("", b""));
+        assert!(compile_regex("(?=a)", false).unwrap_err().contains("linear time"));
+        assert!(compile_regex(r"(a)\1", false).unwrap_err().contains("linear time"));
+        assert!(compile_regex("(a", false).is_err());
+    }
+
+    #[test]
+    fn groups_beyond_the_ninth_are_dropped_and_missing_ones_empty() {
+        let pattern = compile_regex("(a)|(b)", false).unwrap();
+        let groups = pattern.groups(PatternId(0), &mut Caches::default(), b"xb").unwrap();
+        assert_eq!(&groups[..3], [Some((1, 2)), None, Some((1, 2))]);
+        let many = compile_regex("(.)(.)(.)(.)(.)(.)(.)(.)(.)(.)(.)", false).unwrap();
+        let groups = many.groups(PatternId(0), &mut Caches::default(), b"abcdefghijkl").unwrap();
+        assert_eq!(groups[9], Some((8, 9)));
+    }
+}

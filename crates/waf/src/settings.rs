@@ -1,0 +1,149 @@
+//! What directives other than rules set, and the table of those directives.
+
+use crate::rule::{LimitAction, Mode};
+
+/// The engine's settings as the rule files leave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) engine: Mode,
+    pub(crate) request_body_access: bool,
+    pub(crate) request_body_limit: usize,
+    pub(crate) request_body_limit_action: LimitAction,
+    pub(crate) json_depth_limit: usize,
+    pub(crate) arguments_limit: usize,
+    pub(crate) argument_separator: u8,
+    pub(crate) response_body_access: bool,
+    pub(crate) response_body_limit: usize,
+    pub(crate) response_body_limit_action: LimitAction,
+    /// Media types whose bodies are inspected, lower-cased.
+    pub(crate) response_mime_types: Vec<String>,
+    pub(crate) signatures: Vec<String>,
+}
+
+impl Default for Settings {
+    /// Safe where the files say nothing: rules block, request bodies are read, in the sizes CRS recommends.
+    fn default() -> Self {
+        Self {
+            engine: Mode::Block,
+            request_body_access: true,
+            request_body_limit: 13_107_200,
+            request_body_limit_action: LimitAction::Reject,
+            json_depth_limit: 512,
+            arguments_limit: 1000,
+            argument_separator: b'&',
+            response_body_access: false,
+            response_body_limit: 524_288,
+            response_body_limit_action: LimitAction::ProcessPartial,
+            response_mime_types: vec!["text/plain".to_owned(), "text/html".to_owned()],
+            signatures: Vec::new(),
+        }
+    }
+}
+
+/// What a directive sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectiveEffect {
+    /// `SecRuleEngine`
+    Engine,
+    /// `SecRequestBodyAccess`
+    RequestBodyAccess,
+    /// `SecRequestBodyLimit`
+    RequestBodyLimit,
+    /// `SecRequestBodyLimitAction`
+    RequestBodyLimitAction,
+    /// `SecRequestBodyJsonDepthLimit`
+    JsonDepthLimit,
+    /// `SecArgumentsLimit`
+    ArgumentsLimit,
+    /// `SecArgumentSeparator`
+    ArgumentSeparator,
+    /// `SecResponseBodyAccess`
+    ResponseBodyAccess,
+    /// `SecResponseBodyLimit`
+    ResponseBodyLimit,
+    /// `SecResponseBodyLimitAction`
+    ResponseBodyLimitAction,
+    /// `SecResponseBodyMimeType`
+    ResponseBodyMimeType,
+    /// `SecResponseBodyMimeTypesClear`
+    ResponseBodyMimeTypesClear,
+    /// `SecComponentSignature`
+    ComponentSignature,
+    /// Taken without effect; the text says who does it instead.
+    Accepted(&'static str),
+}
+
+/// One row of the directive table.
+#[derive(Debug)]
+pub struct DirectiveInfo {
+    /// The directive's name (compared case-insensitively).
+    pub name: &'static str,
+    /// What it sets.
+    pub effect: DirectiveEffect,
+    /// What it is for, one sentence.
+    pub doc: &'static str,
+}
+
+const AUDIT: DirectiveEffect = DirectiveEffect::Accepted("the gateway writes its own structured log");
+const DEBUG: DirectiveEffect = DirectiveEffect::Accepted("the gateway's log level governs");
+const LINEAR: DirectiveEffect = DirectiveEffect::Accepted("patterns run in linear time and need no limit");
+const MEMORY: DirectiveEffect =
+    DirectiveEffect::Accepted("bodies stay in memory, within the gateway's budget");
+const STORES: DirectiveEffect = DirectiveEffect::Accepted("persistent collections are not kept");
+
+macro_rules! table {
+    ($($name:literal $effect:expr, $doc:literal;)*) => {
+        /// Every directive that is not a rule or about rules.
+        pub const TABLE: &[DirectiveInfo] = &[$(DirectiveInfo { name: $name, effect: $effect, doc: $doc }),*];
+    };
+}
+
+table! {
+    "SecArgumentSeparator" DirectiveEffect::ArgumentSeparator, "The byte between arguments, `&` by default.";
+    "SecArgumentsLimit" DirectiveEffect::ArgumentsLimit, "Most arguments taken from a request, 1000 by default.";
+    "SecAuditEngine" AUDIT, "Audit log switch.";
+    "SecAuditLog" AUDIT, "Audit log file.";
+    "SecAuditLog2" AUDIT, "Second audit log file.";
+    "SecAuditLogDirMode" AUDIT, "Audit log directory mode.";
+    "SecAuditLogFileMode" AUDIT, "Audit log file mode.";
+    "SecAuditLogFormat" AUDIT, "Audit log format.";
+    "SecAuditLogParts" AUDIT, "Audit log parts.";
+    "SecAuditLogRelevantStatus" AUDIT, "Statuses worth an audit log entry.";
+    "SecAuditLogStorageDir" AUDIT, "Audit log directory.";
+    "SecAuditLogType" AUDIT, "Audit log type.";
+    "SecCollectionTimeout" STORES, "Life time of persistent collections.";
+    "SecComponentSignature" DirectiveEffect::ComponentSignature, "Name and version of a rule set.";
+    "SecCookieFormat" DirectiveEffect::Accepted("cookies are read as RFC 6265 has them"), "Cookie version.";
+    "SecDataDir" STORES, "Directory of persistent collections.";
+    "SecDebugLog" DEBUG, "Debug log file.";
+    "SecDebugLogLevel" DEBUG, "Debug log level.";
+    "SecPcreMatchLimit" LINEAR, "Backtracking limit.";
+    "SecPcreMatchLimitRecursion" LINEAR, "Recursion limit.";
+    "SecRequestBodyAccess" DirectiveEffect::RequestBodyAccess, "Whether request bodies are read, On by default.";
+    "SecRequestBodyInMemoryLimit" MEMORY, "Bytes of a body kept in memory.";
+    "SecRequestBodyJsonDepthLimit" DirectiveEffect::JsonDepthLimit, "Deepest nesting of a JSON body, 512 by default.";
+    "SecRequestBodyLimit" DirectiveEffect::RequestBodyLimit, "Most bytes of a request body.";
+    "SecRequestBodyLimitAction" DirectiveEffect::RequestBodyLimitAction, "Reject or ProcessPartial beyond the limit.";
+    "SecRequestBodyNoFilesLimit" DirectiveEffect::Accepted("SecRequestBodyLimit governs"), "Limit without files.";
+    "SecResponseBodyAccess" DirectiveEffect::ResponseBodyAccess, "Whether response bodies are read, Off by default.";
+    "SecResponseBodyLimit" DirectiveEffect::ResponseBodyLimit, "Most bytes of a response body.";
+    "SecResponseBodyLimitAction" DirectiveEffect::ResponseBodyLimitAction, "Reject or ProcessPartial beyond the limit.";
+    "SecResponseBodyMimeType" DirectiveEffect::ResponseBodyMimeType, "Media types whose bodies are read.";
+    "SecResponseBodyMimeTypesClear" DirectiveEffect::ResponseBodyMimeTypesClear, "Empties the list of media types.";
+    "SecRuleEngine" DirectiveEffect::Engine, "On, DetectionOnly or Off.";
+    "SecServerSignature" DirectiveEffect::Accepted("the gateway removes the Server field"), "Server field.";
+    "SecStatusEngine" DirectiveEffect::Accepted("nothing is ever reported anywhere"), "Status report.";
+    "SecTmpDir" MEMORY, "Directory of temporary files.";
+    "SecTmpSaveUploadedFiles" MEMORY, "Whether uploads are kept.";
+    "SecUnicodeMapFile" DirectiveEffect::Accepted("the best-fit map to ASCII is built in"), "Unicode map.";
+    "SecUploadDir" MEMORY, "Directory of uploads.";
+    "SecUploadFileLimit" MEMORY, "Most files of an upload.";
+    "SecUploadFileMode" MEMORY, "Mode of uploaded files.";
+    "SecUploadKeepFiles" MEMORY, "Whether uploads are kept.";
+    "SecWebAppId" STORES, "Name space of persistent collections.";
+}
+
+/// Looks a directive up, case-insensitively.
+pub fn by_name(name: &str) -> Option<&'static DirectiveInfo> {
+    TABLE.iter().find(|info| info.name.eq_ignore_ascii_case(name))
+}

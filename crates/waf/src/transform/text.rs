@@ -1,0 +1,131 @@
+//! White space, NUL bytes, comments, shell evasions, parity.
+
+/// White space as C's `isspace`: space, TAB, LF, VT, FF, CR.
+#[inline]
+pub(crate) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | 0x09..=0x0d)
+}
+
+/// White space and the two bytes of a no-break space in UTF-8.
+#[inline]
+pub(super) fn is_wide_space(byte: u8) -> bool {
+    is_space(byte) || byte == 0xa0 || byte == 0xc2
+}
+
+pub(super) fn trim_left(mut input: &[u8]) -> &[u8] {
+    while let Some((first, rest)) = input.split_first()
+        && is_space(*first)
+    {
+        input = rest;
+    }
+    input
+}
+
+pub(super) fn trim_right(mut input: &[u8]) -> &[u8] {
+    while let Some((last, rest)) = input.split_last()
+        && is_space(*last)
+    {
+        input = rest;
+    }
+    input
+}
+
+pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) {
+    let mut in_run = false;
+    for &byte in input {
+        let space = is_space(byte) || byte == 0xa0;
+        if !space {
+            out.push(byte);
+        } else if !in_run {
+            out.push(b' ');
+        }
+        in_run = space;
+    }
+}
+
+pub(super) fn cmd_line(input: &[u8], out: &mut Vec<u8>) {
+    let mut pending_space = false;
+    for &byte in input {
+        match byte {
+            b'\\' | b'"' | b'\'' | b'^' => {}
+            b' ' | b',' | b';' | b'\t' | b'\r' | b'\n' => pending_space = true,
+            _ => {
+                if std::mem::take(&mut pending_space) && byte != b'/' && byte != b'(' {
+                    out.push(b' ');
+                }
+                out.push(byte.to_ascii_lowercase());
+            }
+        }
+    }
+    if pending_space {
+        out.push(b' ');
+    }
+}
+
+/// Sets bit 8 so that the number of set bits is odd or even.
+pub(super) fn parity(byte: u8, odd: bool) -> u8 {
+    let low = byte & 0x7f;
+    let is_odd = low.count_ones() % 2 == 1;
+    if is_odd == odd { low } else { low | 0x80 }
+}
+
+pub(super) fn replace_comments(mut input: &[u8], out: &mut Vec<u8>) {
+    loop {
+        let Some(start) = memchr::memmem::find(input, b"/*") else {
+            out.extend_from_slice(input);
+            return;
+        };
+        out.extend(input.iter().take(start));
+        out.push(b' ');
+        let inner = input.get(start + 2..).unwrap_or_default();
+        let Some(end) = memchr::memmem::find(inner, b"*/") else { return };
+        input = inner.get(end + 2..).unwrap_or_default();
+    }
+}
+
+/// Deletes comments. An unterminated one leaves a space, and a value of nothing but a comment a NUL: the vectors
+/// of the other engines, whose rules were written against it, say so.
+pub(super) fn remove_comments(mut input: &[u8], out: &mut Vec<u8>) {
+    let whole = !input.is_empty();
+    while let Some((&first, rest)) = input.split_first() {
+        let close: &[u8] = match input {
+            [b'/', b'*', ..] => b"*/",
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            [b'-', b'-', ..] | [b'#', ..] => {
+                out.push(b' ');
+                return;
+            }
+            _ => {
+                out.push(first);
+                input = rest;
+                continue;
+            }
+        };
+        let open = if close.len() == 2 { 2 } else { 4 };
+        let inner = input.get(open..).unwrap_or_default();
+        let Some(end) = memchr::memmem::find(inner, close) else {
+            out.push(b' ');
+            return;
+        };
+        input = inner.get(end + close.len()..).unwrap_or_default();
+    }
+    if whole && out.is_empty() {
+        out.push(0);
+    }
+}
+
+pub(super) fn remove_comments_char(mut input: &[u8], out: &mut Vec<u8>) {
+    while let Some((&first, rest)) = input.split_first() {
+        input = match input {
+            [b'/', b'*', rest @ ..] | [b'*', b'/', rest @ ..] => rest,
+            [b'<', b'!', b'-', b'-', rest @ ..] | [b'-', b'-', b'>', rest @ ..] | [b'-', b'-', rest @ ..] => {
+                rest
+            }
+            [b'#', rest @ ..] => rest,
+            _ => {
+                out.push(first);
+                rest
+            }
+        };
+    }
+}

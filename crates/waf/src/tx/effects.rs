@@ -1,0 +1,149 @@
+//! What matches bring about: variables set, the engine changed, macros expanded.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::state::TxValue;
+use crate::macros::{Num, Part, Text};
+use crate::operator::atoi;
+use crate::program::{Ctl, Link};
+use crate::rule::{SetVar, TxChange, TxTarget};
+use crate::target::{Key, Target};
+use crate::variable::{Shape, Var};
+
+impl Engine<'_> {
+    pub(super) fn setvars(&mut self, link: &Link) {
+        for setvar in &link.setvars {
+            self.setvar(setvar);
+        }
+    }
+
+    fn setvar(&mut self, setvar: &SetVar) {
+        let place = match &setvar.target {
+            TxTarget::Slot(slot) => Place::Slot(*slot),
+            TxTarget::Named(name) => self.named_place(name),
+        };
+        let current = match place {
+            Place::Slot(slot) => self.state.tx(slot),
+            Place::Named(index) => self.state.tx_named.get(index).map_or(TxValue::Unset, |(_, value)| *value),
+        };
+        let value = match &setvar.change {
+            TxChange::Unset => TxValue::Unset,
+            TxChange::SetInt(number) => TxValue::Int(*number),
+            TxChange::Set(text) => self.set_text(text),
+            TxChange::Add(amount) => {
+                TxValue::Int(self.state.int(current).saturating_add(self.amount(amount)))
+            }
+            TxChange::Subtract(amount) => {
+                TxValue::Int(self.state.int(current).saturating_sub(self.amount(amount)))
+            }
+        };
+        match place {
+            Place::Slot(slot) => self.state.set_tx(slot, value),
+            Place::Named(index) => {
+                if let Some((_, place)) = self.state.tx_named.get_mut(index) {
+                    *place = value;
+                }
+            }
+        }
+    }
+
+    /// A name with macros: one that was known at load time has a slot, another gets a place of its own.
+    fn named_place(&mut self, name: &Text) -> Place {
+        let mut bytes = Vec::new();
+        self.expand(name, &mut bytes);
+        bytes.make_ascii_lowercase();
+        if let Some(slot) = self.program.names.find(&bytes) {
+            return Place::Slot(slot);
+        }
+        let key = self.state.values.intern(&bytes);
+        let known = self.state.tx_named.iter().position(|(name, _)| *name == key);
+        Place::Named(known.unwrap_or_else(|| {
+            self.state.tx_named.push((key, TxValue::Unset));
+            self.state.tx_named.len() - 1
+        }))
+    }
+
+    fn set_text(&mut self, text: &Text) -> TxValue {
+        // Copying another variable as a whole is common in score rules and needs no text.
+        if let [Part::Tx(slot)] = &*text.parts
+            && let TxValue::Int(number) = self.state.tx(*slot)
+        {
+            return TxValue::Int(number);
+        }
+        let mut bytes = Vec::new();
+        self.expand(text, &mut bytes);
+        TxValue::Bytes(self.state.values.store(&bytes))
+    }
+
+    fn amount(&mut self, amount: &Num) -> i64 {
+        match amount {
+            Num::Fixed(number) => *number,
+            Num::Text(text) => {
+                if let [Part::Tx(slot)] = &*text.parts {
+                    return self.state.int(self.state.tx(*slot));
+                }
+                let mut bytes = Vec::new();
+                self.expand(text, &mut bytes);
+                atoi(&bytes)
+            }
+        }
+    }
+
+    /// Appends text with its macros expanded; what is unset expands to nothing.
+    pub(super) fn expand(&mut self, text: &Text, out: &mut Vec<u8>) {
+        for part in &text.parts {
+            match part {
+                Part::Literal(bytes) => out.extend_from_slice(bytes),
+                Part::Tx(slot) => match self.state.tx(*slot) {
+                    TxValue::Unset => {}
+                    TxValue::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
+                    TxValue::Bytes(span) => out.extend_from_slice(self.state.values.span_bytes(span)),
+                },
+                Part::Var(var, key) => self.expand_var(*var, key.as_deref(), out),
+            }
+        }
+    }
+
+    fn expand_var(&mut self, var: Var, key: Option<&[u8]>, out: &mut Vec<u8>) {
+        if var.info().shape == Shape::Scalar {
+            let value = self.scalar(var);
+            out.extend_from_slice(self.state.values.get(value));
+            return;
+        }
+        // The first value under the key, or of the collection.
+        let key = key.map_or(Key::Any, |key| Key::Exact(key.into()));
+        let target = Target { var, counted: false, key };
+        let mut items = Vec::new();
+        self.collect(&target, &[], &mut items);
+        if let Some(first) = items.first() {
+            out.extend_from_slice(self.state.values.get(first.value));
+        }
+    }
+
+    pub(super) fn ctls(&mut self, link: &Link) {
+        for ctl in &link.ctls {
+            match ctl {
+                Ctl::Engine(mode) => self.state.mode = *mode,
+                Ctl::RemoveRules(rules) => self.state.removed.union_with(rules),
+                Ctl::RemoveTargets(removal) => {
+                    self.state.touched.union_with(&removal.rules);
+                    self.state.removals.push(Arc::clone(removal));
+                }
+                Ctl::BodyProcessor(processor) => {
+                    self.state.processor = Some(*processor);
+                    self.state.set_scalar(Var::ReqbodyProcessor, processor.name().as_bytes());
+                }
+                Ctl::ForceBody(on) => self.state.force_body = *on,
+                Ctl::RequestBodyAccess(on) => self.state.request_body_access = *on,
+                Ctl::ResponseBodyAccess(on) => self.state.response_body_access = *on,
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Slot(crate::macros::TxSlot),
+    Named(usize),
+}

@@ -1,0 +1,294 @@
+//! From the variables of a rule to the values it looks at.
+
+use super::engine::Engine;
+use super::state::{Entry, Hit, Item, TxValue};
+use super::values::ValueId;
+use crate::macros::{Names, TxSlot};
+use crate::program::{Lane, LaneId};
+use crate::target::{Exclusion, Key, Target};
+use crate::variable::Var;
+
+impl Engine<'_> {
+    /// The values of a stable lane: gathered on first use, then kept until something changes.
+    pub(super) fn lane(&mut self, id: LaneId, lane: &Lane) -> (usize, usize) {
+        let index = id.0 as usize;
+        let known = self.state.lanes.get(index).copied().unwrap_or_default();
+        if known.epoch == self.state.epoch {
+            return (known.start as usize, known.len as usize);
+        }
+        let mut items = std::mem::take(&mut self.state.items);
+        items.clear();
+        self.gather(lane, &mut items);
+        let start = self.state.lane_items.len();
+        self.state.lane_items.extend_from_slice(&items);
+        let len = items.len();
+        self.state.items = items;
+        if let Some(state) = self.state.lanes.get_mut(index) {
+            state.epoch = self.state.epoch;
+            state.start = start as u32;
+            state.len = len as u32;
+            state.bits = None;
+        }
+        (start, len)
+    }
+
+    /// Whether any value of a stable lane (already gathered) may match the pattern.
+    pub(super) fn lane_may_match(&mut self, id: LaneId, pattern: crate::operator::PatternId) -> bool {
+        let Some(lane) = self.state.lanes.get(id.0 as usize).copied() else { return true };
+        let words = self.program.patterns.len().div_ceil(64);
+        let start = match lane.bits {
+            Some(start) => start as usize,
+            None => {
+                let start = self.state.lane_bits.len();
+                self.state.lane_bits.resize(start + words, 0);
+                let items = lane.start as usize..(lane.start + lane.len) as usize;
+                let side = self.state.side;
+                let Some(filter) = self.program.prefilters.get(side) else { return true };
+                for item in self.state.lane_items.get(items).unwrap_or_default() {
+                    let candidates = self.state.values.candidates(item.value, side, filter);
+                    let union = self.state.lane_bits.get_mut(start..).unwrap_or_default();
+                    for (word, more) in union.iter_mut().zip(candidates) {
+                        *word |= more;
+                    }
+                }
+                if let Some(lane) = self.state.lanes.get_mut(id.0 as usize) {
+                    lane.bits = Some(start as u32);
+                }
+                start
+            }
+        };
+        let bits = self.state.lane_bits.get(start..start + words).unwrap_or_default();
+        crate::prefilter::has_bit(bits, pattern)
+    }
+
+    /// Gathers the values of a lane and takes them through its transformations.
+    pub(super) fn gather(&mut self, lane: &Lane, out: &mut Vec<Item>) {
+        for target in &lane.targets.includes {
+            let from = out.len();
+            self.collect(target, &lane.targets.excludes, out);
+            if target.counted {
+                let count = out.len() - from;
+                out.truncate(from);
+                out.push(self.count_item(target, count));
+            }
+        }
+        if lane.chain.is_empty() {
+            return;
+        }
+        if !lane.every_form {
+            for item in out.iter_mut() {
+                item.value = self.state.values.transformed(item.value, &lane.chain, lane.mask);
+            }
+            return;
+        }
+        let mut forms = std::mem::take(&mut self.state.forms);
+        forms.clear();
+        for item in out.iter() {
+            let mut form = *item;
+            forms.push(form);
+            for transform in &lane.chain {
+                let next = self.state.values.step(form.value, *transform);
+                if next != form.value {
+                    form.value = next;
+                    forms.push(form);
+                }
+            }
+        }
+        out.clear();
+        out.extend_from_slice(&forms);
+        self.state.forms = forms;
+    }
+
+    fn count_item(&mut self, target: &Target, count: usize) -> Item {
+        let value =
+            self.state.values.intern_with(|_, out| out.extend_from_slice(count.to_string().as_bytes()));
+        let (slot, key) = match &target.key {
+            Key::Slot(slot) => (Some(*slot), ValueId::NONE),
+            Key::Exact(name) => (None, self.state.values.intern(name)),
+            Key::Any | Key::Pattern(_) => (None, ValueId::NONE),
+        };
+        Item { var: target.var, counted: true, slot, key, value }
+    }
+
+    pub(super) fn collect(&mut self, target: &Target, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        let var = target.var;
+        match var {
+            Var::Args | Var::ArgsNames => {
+                for side in [0, 1] {
+                    self.entries(var, side, &target.key, excludes, out);
+                }
+            }
+            Var::ArgsGet | Var::ArgsGetNames => self.entries(var, 0, &target.key, excludes, out),
+            Var::ArgsPost | Var::ArgsPostNames => self.entries(var, 1, &target.key, excludes, out),
+            Var::RequestHeaders | Var::RequestHeadersNames => {
+                self.entries(var, 2, &target.key, excludes, out)
+            }
+            Var::RequestCookies | Var::RequestCookiesNames => {
+                self.entries(var, 3, &target.key, excludes, out)
+            }
+            Var::ResponseHeaders | Var::ResponseHeadersNames => {
+                self.entries(var, 4, &target.key, excludes, out)
+            }
+            Var::Tx => self.tx_items(&target.key, excludes, out),
+            Var::MatchedVars | Var::MatchedVarsNames => self.matched_items(var, &target.key, excludes, out),
+            Var::Env => {
+                let Key::Exact(name) = &target.key else { return };
+                let found = std::str::from_utf8(name).ok().and_then(std::env::var_os);
+                if let Some(value) = found {
+                    let key = self.state.values.intern(name);
+                    let value = self.state.values.intern(value.to_string_lossy().as_bytes());
+                    out.push(Item { var, counted: false, slot: None, key, value });
+                }
+            }
+            _ => {
+                let value = self.scalar(var);
+                if value.is_some() && !self.excluded(var, ValueId::NONE, excludes) {
+                    out.push(Item { var, counted: false, slot: None, key: ValueId::NONE, value });
+                }
+            }
+        }
+    }
+
+    fn entries(&mut self, var: Var, which: usize, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        let state = &*self.state;
+        let entries: &[Entry] = match which {
+            0 => &state.args_get,
+            1 => &state.args_post,
+            2 => &state.request_headers,
+            3 => &state.cookies,
+            _ => &state.response_headers,
+        };
+        let names = var.is_names();
+        for entry in entries {
+            if !matches!(key, Key::Any) && !key.matches(state.values.get(entry.key)) {
+                continue;
+            }
+            if !excludes.is_empty() && self.excluded(var, entry.key, excludes) {
+                continue;
+            }
+            let value = if names { entry.key } else { entry.value };
+            out.push(Item { var, counted: false, slot: None, key: entry.key, value });
+        }
+    }
+
+    fn excluded(&self, var: Var, key: ValueId, excludes: &[Exclusion]) -> bool {
+        let key = self.state.values.get(key);
+        excludes.iter().any(|exclusion| exclusion.covers(var, key, &self.program.names))
+    }
+
+    fn tx_items(&mut self, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        if let Key::Slot(slot) = key {
+            self.tx_slot_item(*slot, excludes, out);
+            return;
+        }
+        let program = self.program;
+        for (slot, name) in program.names.iter() {
+            if self.state.tx(slot) != TxValue::Unset && key.matches(name.as_bytes()) {
+                self.tx_slot_item(slot, excludes, out);
+            }
+        }
+        for index in 0..self.state.tx_named.len() {
+            let Some(&(name, value)) = self.state.tx_named.get(index) else { break };
+            let matches = key.matches(self.state.values.get(name)) && !self.excluded(Var::Tx, name, excludes);
+            if let Some(value) = self.tx_value(value).filter(|_| matches) {
+                out.push(Item { var: Var::Tx, counted: false, slot: None, key: name, value });
+            }
+        }
+    }
+
+    fn tx_slot_item(&mut self, slot: TxSlot, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        let name = self.program.names.tx(slot).as_bytes();
+        if excludes.iter().any(|exclusion| exclusion.covers(Var::Tx, name, &self.program.names)) {
+            return;
+        }
+        if let Some(value) = self.tx_value(self.state.tx(slot)) {
+            out.push(Item { var: Var::Tx, counted: false, slot: Some(slot), key: ValueId::NONE, value });
+        }
+    }
+
+    /// The variable as a value; `None` when it is unset.
+    pub(super) fn tx_value(&mut self, value: TxValue) -> Option<ValueId> {
+        match value {
+            TxValue::Unset => None,
+            TxValue::Int(number) => Some(self.number(number)),
+            TxValue::Bytes(span) => Some(self.state.values.intern_span(span)),
+        }
+    }
+
+    pub(super) fn number(&mut self, number: i64) -> ValueId {
+        self.state.values.intern_with(|_, out| out.extend_from_slice(number.to_string().as_bytes()))
+    }
+
+    fn matched_items(&mut self, var: Var, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        for index in 0..self.state.matched_all.len() {
+            let Some(&hit) = self.state.matched_all.get(index) else { break };
+            let name = self.hit_name(hit);
+            if !key.matches(self.state.values.get(name)) || self.excluded(var, name, excludes) {
+                continue;
+            }
+            let value = if var == Var::MatchedVarsNames { name } else { self.hit_value(hit) };
+            out.push(Item { var, counted: false, slot: None, key: name, value });
+        }
+    }
+
+    /// The full name of a value that matched, such as `ARGS:q`.
+    pub(super) fn hit_name(&mut self, hit: Hit) -> ValueId {
+        let names = &self.program.names;
+        self.state.values.intern_with(|values, out| {
+            if hit.item.counted {
+                out.push(b'&');
+            }
+            out.extend_from_slice(hit.item.var.info().name.as_bytes());
+            if let Some(slot) = hit.item.slot {
+                out.push(b':');
+                out.extend_from_slice(names.tx(slot).as_bytes());
+            } else if hit.item.key.is_some() {
+                out.push(b':');
+                out.extend_from_slice(values.get(hit.item.key));
+            }
+        })
+    }
+
+    pub(super) fn hit_value(&mut self, hit: Hit) -> ValueId {
+        match hit.number {
+            Some(number) => self.number(number),
+            None => hit.item.value,
+        }
+    }
+
+    /// The value of a scalar; [`ValueId::NONE`] when it is unset.
+    pub(super) fn scalar(&mut self, var: Var) -> ValueId {
+        let number = match var {
+            Var::ArgsCombinedSize => {
+                let entries = self.state.args_get.iter().chain(&self.state.args_post);
+                let len = |id: ValueId| i64::from(self.state.values.span(id).len);
+                entries.map(|entry| len(entry.key) + len(entry.value)).sum()
+            }
+            Var::Duration => i64::try_from(self.state.started.elapsed().as_micros()).unwrap_or(i64::MAX),
+            Var::HighestSeverity => i64::from(self.state.highest_severity),
+            Var::MatchedVar => {
+                return self.state.matched.map_or(ValueId::NONE, |hit| self.hit_value(hit));
+            }
+            Var::MatchedVarName => {
+                return self.state.matched.map_or(ValueId::NONE, |hit| self.hit_name(hit));
+            }
+            Var::Time => {
+                let time = super::clock::now();
+                return self.state.values.intern_with(|_, out| {
+                    let text = format!("{:02}:{:02}:{:02}", time.hour, time.minute, time.second);
+                    out.extend_from_slice(text.as_bytes());
+                });
+            }
+            Var::TimeDay => super::clock::now().day,
+            Var::TimeEpoch => super::clock::now().epoch,
+            Var::TimeHour => super::clock::now().hour,
+            Var::TimeMin => super::clock::now().minute,
+            Var::TimeMon => super::clock::now().month,
+            Var::TimeSec => super::clock::now().second,
+            Var::TimeWday => super::clock::now().weekday,
+            Var::TimeYear => super::clock::now().year,
+            stored => return self.state.stored_scalar(stored),
+        };
+        self.number(number)
+    }
+}

@@ -1,0 +1,318 @@
+//! A transaction: one request and its response on their way through the rules.
+
+mod clock;
+mod effects;
+mod engine;
+mod gather;
+mod request;
+mod state;
+mod values;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use engine::Engine;
+use state::{State, with_caches};
+
+use crate::overlay::Overlay;
+use crate::program::{KnownSlots, Program};
+use crate::report::{Action, Interruption, Report};
+use crate::rule::{LimitAction, Mode, Phase};
+use crate::variable::Var;
+
+/// Where reports of transactions go that are dropped before [`Transaction::finish`], as when a client goes away.
+pub trait ReportSink: Send + Sync {
+    /// Takes the report. Called once at most for each transaction, from its destructor.
+    fn abandoned(&self, report: Report);
+}
+
+/// One request/response pair seen by the firewall.
+///
+/// Feed it in the order of the methods below; each `check_…` runs a phase and says whether to go on. Phases that do not
+/// apply (a request that is answered locally has no response) are left out. [`Transaction::finish`] runs phase 5.
+///
+/// After an interruption no rule runs any more but those of phase 5.
+pub struct Transaction {
+    program: Arc<Program>,
+    overlay: Arc<Overlay>,
+    /// `None` once finished.
+    state: Option<Box<State>>,
+    sink: Option<Arc<dyn ReportSink>>,
+}
+
+impl fmt::Debug for Transaction {
+    /// Says nothing of the request: a transaction's values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("mode", &self.mode()).finish_non_exhaustive()
+    }
+}
+
+impl Transaction {
+    /// Begins a transaction. `unique_id` is the request id, which rules see as `UNIQUE_ID`.
+    #[must_use]
+    pub fn new(program: Arc<Program>, overlay: Arc<Overlay>, unique_id: &str) -> Self {
+        let mut state = State::take(&program, &overlay);
+        state.set_scalar(Var::UniqueId, unique_id.as_bytes());
+        Self { program, overlay, state: Some(state), sink: None }
+    }
+
+    /// Sends the report to `sink` should the transaction be dropped unfinished.
+    #[must_use]
+    pub fn with_sink(mut self, sink: Arc<dyn ReportSink>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// Whether any rule runs. When not, nothing needs to be fed.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.mode() != Mode::Off
+    }
+
+    /// The mode the transaction is in now; rules can change it (`ctl:ruleEngine`).
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.state.as_ref().map_or(Mode::Off, |state| state.mode)
+    }
+
+    /// Who talks to whom.
+    pub fn connection(&mut self, client: IpAddr, client_port: u16, server: IpAddr, server_port: u16) {
+        let Some(state) = self.active() else { return };
+        let client = client.to_canonical().to_string();
+        state.set_scalar(Var::RemoteAddr, client.as_bytes());
+        state.set_scalar(Var::RemoteHost, client.as_bytes());
+        state.set_scalar(Var::RemotePort, client_port.to_string().as_bytes());
+        state.set_scalar(Var::ServerAddr, server.to_canonical().to_string().as_bytes());
+        state.set_scalar(Var::ServerPort, server_port.to_string().as_bytes());
+    }
+
+    /// The request line: the method, the target with all its bytes as sent, and the protocol as `HTTP/1.1`, `HTTP/2.0`.
+    pub fn request_line(&mut self, method: &[u8], raw_target: &[u8], protocol: &[u8]) {
+        let program = Arc::clone(&self.program);
+        let Some(state) = self.active() else { return };
+        state.fill_request_line(method, raw_target, protocol, &program.settings);
+    }
+
+    /// One field of the request's head, in order. HTTP/2's `:authority` is to be given as `Host`.
+    pub fn request_header(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(state) = self.active() {
+            state.add_request_header(name, value);
+        }
+    }
+
+    /// Phase 1: the head of the request is complete.
+    pub fn check_request_headers(&mut self) -> Option<Interruption> {
+        self.active()?.choose_processor();
+        self.run(Phase::RequestHeaders)
+    }
+
+    /// Whether the body's bytes are wanted (now or more of them).
+    #[must_use]
+    pub fn wants_request_body(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| {
+            state.mode != Mode::Off
+                && state.interruption.is_none()
+                && state.request_body_access
+                && !state.request_body_full
+                && state.allowed_until < 2
+        })
+    }
+
+    /// Takes bytes of the request body, in any pieces. Beyond the limit the transaction is interrupted with 413, or
+    /// only what fits is kept (`SecRequestBodyLimitAction ProcessPartial`, and always in detect mode); rules see that
+    /// as `INBOUND_DATA_ERROR`.
+    pub fn write_request_body(&mut self, bytes: &[u8]) -> Option<Interruption> {
+        if !self.wants_request_body() {
+            return None;
+        }
+        let (limit, action) =
+            (self.overlay.request_body_limit, self.program.settings.request_body_limit_action);
+        let state = self.active()?;
+        let room = limit.saturating_sub(state.request_body.len());
+        state.request_body.extend(bytes.iter().take(room));
+        if bytes.len() <= room {
+            return None;
+        }
+        state.request_body_full = true;
+        state.set_scalar(Var::InboundDataError, b"1");
+        self.over_limit(action, Phase::RequestBody, 413, "request body longer than the limit")
+    }
+
+    /// Phase 2: the request is complete. To be called for requests without a body as well.
+    pub fn check_request_body(&mut self) -> Option<Interruption> {
+        let program = Arc::clone(&self.program);
+        self.active()?.process_body(&program.settings);
+        self.run(Phase::RequestBody)
+    }
+
+    /// The status of the response.
+    pub fn response_status(&mut self, status: u16) {
+        if let Some(state) = self.active() {
+            state.fill_response_status(status);
+        }
+    }
+
+    /// One field of the response's head, in order.
+    pub fn response_header(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(state) = self.active() {
+            state.add_response_header(name, value);
+        }
+    }
+
+    /// Phase 3: the head of the response is complete and not yet sent.
+    pub fn check_response_headers(&mut self) -> Option<Interruption> {
+        self.run(Phase::ResponseHeaders)
+    }
+
+    /// Whether the body's bytes are wanted: response bodies are read at all, the media type is one that is inspected,
+    /// and there is a rule that would look. Never for `text/event-stream` and gRPC, which must not be held.
+    #[must_use]
+    pub fn wants_response_body(&self) -> bool {
+        let Some(state) = &self.state else { return false };
+        if state.mode == Mode::Off
+            || state.interruption.is_some()
+            || !state.response_body_access
+            || state.response_body_full
+            || state.allowed_until >= 4
+            || self.program.order(Phase::ResponseBody).is_empty()
+        {
+            return false;
+        }
+        let media_type = state.response_media_type();
+        let streaming = media_type == "text/event-stream" || media_type.starts_with("application/grpc");
+        !streaming && self.program.settings.response_mime_types.contains(&media_type)
+    }
+
+    /// Takes bytes of the response body, in any pieces. Beyond the limit the transaction is interrupted with 502, or
+    /// only what fits is kept (`ProcessPartial`, the default, and always in detect mode).
+    pub fn write_response_body(&mut self, bytes: &[u8]) -> Option<Interruption> {
+        if !self.wants_response_body() {
+            return None;
+        }
+        let settings = &self.program.settings;
+        let (limit, action) = (settings.response_body_limit, settings.response_body_limit_action);
+        let state = self.active()?;
+        let room = limit.saturating_sub(state.response_body.len());
+        state.response_body.extend(bytes.iter().take(room));
+        if bytes.len() <= room {
+            return None;
+        }
+        state.response_body_full = true;
+        state.set_scalar(Var::OutboundDataError, b"1");
+        self.over_limit(action, Phase::ResponseBody, 502, "response body longer than the limit")
+    }
+
+    /// Phase 4: the response is complete and nothing of it sent yet.
+    pub fn check_response_body(&mut self) -> Option<Interruption> {
+        self.active()?.fill_response_body();
+        self.run(Phase::ResponseBody)
+    }
+
+    /// Phase 5, and what the transaction came to.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        self.conclude()
+    }
+
+    /// The state, unless the transaction is over or its rules are off.
+    fn active(&mut self) -> Option<&mut Box<State>> {
+        self.state.as_mut().filter(|state| state.mode != Mode::Off && state.interruption.is_none())
+    }
+
+    fn run(&mut self, phase: Phase) -> Option<Interruption> {
+        let program = &*self.program;
+        let state = self.state.as_mut()?;
+        if state.mode == Mode::Off || state.interruption.is_some() || state.allowed_until >= phase.number() {
+            return None;
+        }
+        let interruption = with_caches(program.uid, |caches| Engine { program, state, caches }.run(phase));
+        state.interruption.clone_from(&interruption);
+        interruption
+    }
+
+    fn over_limit(
+        &mut self,
+        action: LimitAction,
+        phase: Phase,
+        status: u16,
+        msg: &str,
+    ) -> Option<Interruption> {
+        let state = self.state.as_mut()?;
+        if action == LimitAction::ProcessPartial {
+            return None;
+        }
+        let interruption =
+            Interruption { action: Action::Deny, status, rule_id: 0, phase, msg: msg.to_owned() };
+        if state.mode == Mode::Detect {
+            state.would_interrupt.get_or_insert(interruption);
+            return None;
+        }
+        state.interruption = Some(interruption.clone());
+        Some(interruption)
+    }
+
+    /// Runs phase 5 and takes everything out of the state.
+    fn conclude(&mut self) -> Report {
+        let Some(mut state) = self.state.take() else { return empty_report() };
+        let program = &*self.program;
+        if state.mode != Mode::Off {
+            let state = &mut *state;
+            // Nothing can be blocked any more; an interruption there is not one.
+            let _ = with_caches(program.uid, |caches| Engine { program, state, caches }.run(Phase::Logging));
+        }
+        let (inbound_score, outbound_score) = scores(&state, &program.known);
+        let report = Report {
+            unique_id: String::from_utf8_lossy(state.values.get(state.stored_scalar(Var::UniqueId)))
+                .into_owned(),
+            mode: state.mode,
+            matches: std::mem::take(&mut state.matches),
+            interruption: state.interruption.take(),
+            would_interrupt: state.would_interrupt.take(),
+            inbound_score,
+            outbound_score,
+            notes: std::mem::take(&mut state.notes),
+            finished: true,
+        };
+        state.give_back();
+        report
+    }
+}
+
+impl Drop for Transaction {
+    /// The net for transactions that never finished: phase 5 runs, and the sink gets the report, marked as unfinished.
+    fn drop(&mut self) {
+        if self.state.is_none() || std::thread::panicking() {
+            return;
+        }
+        let mut report = self.conclude();
+        report.finished = false;
+        if let Some(sink) = &self.sink {
+            sink.abandoned(report);
+        }
+    }
+}
+
+/// The anomaly scores: the totals if the rules made them, the sums of the levels otherwise.
+fn scores(state: &State, known: &KnownSlots) -> (i64, i64) {
+    let score = |total, levels: [crate::macros::TxSlot; 4]| {
+        let total = state.int(state.tx(total));
+        let sum = levels.iter().fold(0i64, |sum, slot| sum.saturating_add(state.int(state.tx(*slot))));
+        if total != 0 { total } else { sum }
+    };
+    (score(known.inbound_score, known.inbound_levels), score(known.outbound_score, known.outbound_levels))
+}
+
+fn empty_report() -> Report {
+    Report {
+        unique_id: String::new(),
+        mode: Mode::Off,
+        matches: Vec::new(),
+        interruption: None,
+        would_interrupt: None,
+        inbound_score: 0,
+        outbound_score: 0,
+        notes: Vec::new(),
+        finished: false,
+    }
+}

@@ -1,0 +1,291 @@
+//! From the parts of a message to variables.
+
+use super::state::{Entry, State};
+use crate::body::{Sink, json, media_type, urlencoded};
+use crate::rule::Processor;
+use crate::settings::Settings;
+use crate::transform::hex_value;
+use crate::variable::Var;
+
+/// Said in the report when a body went uninspected by a parser.
+pub(super) const NOTE_MULTIPART: &str =
+    "multipart body inspected as raw bytes: there is no multipart parser yet";
+pub(super) const NOTE_XML: &str = "XML body inspected as raw bytes: there is no XML processor yet";
+pub(super) const NOTE_ARGUMENTS: &str = "arguments beyond SecArgumentsLimit were not inspected one by one";
+
+impl State {
+    /// Fills everything that comes from the request line.
+    pub(super) fn fill_request_line(
+        &mut self,
+        method: &[u8],
+        target: &[u8],
+        protocol: &[u8],
+        settings: &Settings,
+    ) {
+        self.set_scalar(Var::RequestMethod, method);
+        self.set_scalar(Var::RequestUriRaw, target);
+        self.set_scalar(Var::RequestProtocol, protocol);
+        let line = self.values.intern_with(|_, out| {
+            for part in [method, b" ", target, b" ", protocol] {
+                out.extend_from_slice(part);
+            }
+        });
+        self.set_scalar_id(Var::RequestLine, line);
+        let local = local_part(method, target);
+        self.set_scalar(Var::RequestUri, local);
+        let (path, query) = match memchr::memchr(b'?', local) {
+            Some(at) => (local.get(..at).unwrap_or_default(), local.get(at + 1..).unwrap_or_default()),
+            None => (local, &b""[..]),
+        };
+        let filename = self.values.intern_with(|_, out| percent_decode(path, out));
+        self.set_scalar_id(Var::RequestFilename, filename);
+        let basename = self.values.intern_with(|values, out| {
+            let path = values.get(filename);
+            let last = path.iter().rposition(|byte| matches!(byte, b'/' | b'\\')).map_or(0, |at| at + 1);
+            out.extend_from_slice(path.get(last..).unwrap_or_default());
+        });
+        self.set_scalar_id(Var::RequestBasename, basename);
+        self.set_scalar(Var::QueryString, query);
+        self.set_scalar(Var::UrlencodedError, b"0");
+        self.urlencoded(query, settings, false);
+    }
+
+    /// Parses urlencoded text into the arguments of the query or of the body.
+    fn urlencoded(&mut self, input: &[u8], settings: &Settings, body: bool) {
+        let mut buffers = std::mem::take(&mut self.pair);
+        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body };
+        let outcome = urlencoded::parse(input, settings.argument_separator, &mut buffers, &mut sink);
+        self.pair = buffers;
+        if outcome.invalid_encoding {
+            self.set_scalar(Var::UrlencodedError, b"1");
+        }
+        if outcome.truncated {
+            self.note(NOTE_ARGUMENTS);
+        }
+    }
+
+    pub(super) fn add_request_header(&mut self, name: &[u8], value: &[u8]) {
+        let entry = self.entry(name, value);
+        self.request_headers.push(entry);
+        if name.eq_ignore_ascii_case(b"cookie") {
+            self.cookies(value);
+        } else if name.eq_ignore_ascii_case(b"host") {
+            let host = without_port(value);
+            self.set_scalar(Var::ServerName, host);
+        } else if name.eq_ignore_ascii_case(b"authorization") {
+            let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+            self.set_scalar(Var::AuthType, scheme);
+        }
+    }
+
+    pub(super) fn add_response_header(&mut self, name: &[u8], value: &[u8]) {
+        let entry = self.entry(name, value);
+        self.response_headers.push(entry);
+        if name.eq_ignore_ascii_case(b"content-type") {
+            self.set_scalar_id(Var::ResponseContentType, entry.value);
+        }
+    }
+
+    fn entry(&mut self, name: &[u8], value: &[u8]) -> Entry {
+        self.dirty = true;
+        Entry { key: self.values.intern(name), value: self.values.intern(value) }
+    }
+
+    /// Cookies as they are sent: nothing is decoded or unquoted; without `=`, a name with an empty value.
+    fn cookies(&mut self, header: &[u8]) {
+        for piece in header.split(|&byte| byte == b';') {
+            let (name, value) = match memchr::memchr(b'=', piece) {
+                Some(at) => (piece.get(..at).unwrap_or_default(), piece.get(at + 1..).unwrap_or_default()),
+                None => (piece, &b""[..]),
+            };
+            let name = name.trim_ascii_start();
+            if name.is_empty() {
+                continue;
+            }
+            let entry = self.entry(name, value);
+            self.cookies.push(entry);
+        }
+    }
+
+    /// Chooses the body's parser by its media type. JSON and XML are for rules to choose (`ctl`).
+    pub(super) fn choose_processor(&mut self) {
+        let content_type = self
+            .request_headers
+            .iter()
+            .find(|entry| self.values.get(entry.key).eq_ignore_ascii_case(b"content-type"))
+            .map(|entry| media_type(self.values.get(entry.value)));
+        self.processor = match content_type.as_deref() {
+            Some("application/x-www-form-urlencoded") => Some(Processor::Urlencoded),
+            Some(other) if other.starts_with("multipart/form-data") => Some(Processor::Multipart),
+            _ => None,
+        };
+        if let Some(processor) = self.processor {
+            self.set_scalar(Var::ReqbodyProcessor, processor.name().as_bytes());
+        }
+    }
+
+    /// Parses the request body and fills what comes from it.
+    pub(super) fn process_body(&mut self, settings: &Settings) {
+        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError, Var::InboundDataError] {
+            if !self.stored_scalar(var).is_some() {
+                self.set_scalar(var, b"0");
+            }
+        }
+        let length = self.request_body.len().to_string();
+        self.set_scalar(Var::RequestBodyLength, length.as_bytes());
+        if self.request_body.is_empty() {
+            return;
+        }
+        let body = std::mem::take(&mut self.request_body);
+        let raw = match self.processor {
+            Some(Processor::Urlencoded) => {
+                self.urlencoded(&body, settings, true);
+                true
+            }
+            Some(Processor::Json) => {
+                self.json(&body, settings);
+                self.force_body
+            }
+            Some(Processor::Multipart) => {
+                self.note(NOTE_MULTIPART);
+                true
+            }
+            Some(Processor::Xml) => {
+                self.note(NOTE_XML);
+                true
+            }
+            None => true,
+        };
+        if raw {
+            self.set_scalar(Var::RequestBody, &body);
+        }
+        self.request_body = body;
+        self.dirty = true;
+    }
+
+    fn json(&mut self, body: &[u8], settings: &Settings) {
+        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
+        if let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) {
+            let message = error.message();
+            for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
+                self.set_scalar(var, b"1");
+            }
+            for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
+                self.set_scalar(var, message.as_bytes());
+            }
+        }
+    }
+
+    pub(super) fn fill_response_status(&mut self, status: u16) {
+        self.set_scalar(Var::ResponseStatus, status.to_string().as_bytes());
+        let protocol = self.stored_scalar(Var::RequestProtocol);
+        self.set_scalar_id(Var::ResponseProtocol, protocol);
+        let line = self.values.intern_with(|values, out| {
+            out.extend_from_slice(values.get(protocol));
+            out.extend_from_slice(format!(" {status}").as_bytes());
+        });
+        self.set_scalar_id(Var::StatusLine, line);
+    }
+
+    pub(super) fn fill_response_body(&mut self) {
+        let length = self.response_body.len().to_string();
+        self.set_scalar(Var::ResponseContentLength, length.as_bytes());
+        let body = std::mem::take(&mut self.response_body);
+        if !body.is_empty() {
+            self.set_scalar(Var::ResponseBody, &body);
+        }
+        self.response_body = body;
+    }
+
+    /// The media type of the response, lower-cased, without parameters.
+    pub(super) fn response_media_type(&self) -> String {
+        media_type(self.values.get(self.stored_scalar(Var::ResponseContentType)))
+    }
+}
+
+/// Takes arguments until the limit of the whole request is reached.
+struct Arguments<'a> {
+    state: &'a mut State,
+    limit: usize,
+    body: bool,
+}
+
+impl Sink for Arguments<'_> {
+    fn argument(&mut self, name: &[u8], value: &[u8]) -> bool {
+        if self.state.args_get.len() + self.state.args_post.len() >= self.limit {
+            return false;
+        }
+        let entry = self.state.entry(name, value);
+        let list = if self.body { &mut self.state.args_post } else { &mut self.state.args_get };
+        list.push(entry);
+        true
+    }
+}
+
+/// The target without scheme, host and fragment.
+fn local_part<'a>(method: &[u8], target: &'a [u8]) -> &'a [u8] {
+    let without_fragment = match memchr::memchr(b'#', target) {
+        Some(at) => target.get(..at).unwrap_or_default(),
+        None => target,
+    };
+    if method == b"CONNECT" || without_fragment.starts_with(b"/") {
+        return without_fragment;
+    }
+    let head = without_fragment.get(..16).unwrap_or(without_fragment);
+    let Some(scheme) = memchr::memmem::find(head, b"://") else { return without_fragment };
+    let authority = without_fragment.get(scheme + 3..).unwrap_or_default();
+    match memchr::memchr2(b'/', b'?', authority) {
+        Some(at) => authority.get(at..).unwrap_or_default(),
+        None => b"/",
+    }
+}
+
+/// `%HH` decoded once; everything else, `+` included, stays.
+fn percent_decode(mut input: &[u8], out: &mut Vec<u8>) {
+    while let Some((&first, rest)) = input.split_first() {
+        input = rest;
+        if first == b'%'
+            && let [high, low, tail @ ..] = rest
+            && let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low))
+        {
+            out.push(high << 4 | low);
+            input = tail;
+        } else {
+            out.push(first);
+        }
+    }
+}
+
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|&byte| byte == b':') {
+        Some(at) if !host.get(at..).unwrap_or_default().contains(&b']') => host.get(..at).unwrap_or_default(),
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_lose_scheme_host_and_fragment() {
+        for (target, local) in [
+            ("/a?b#c", "/a?b"),
+            ("http://host/a?b", "/a?b"),
+            ("https://host?b", "?b"),
+            ("http://host", "/"),
+            ("*", "*"),
+            ("/a://b", "/a://b"),
+        ] {
+            assert_eq!(local_part(b"GET", target.as_bytes()), local.as_bytes(), "{target}");
+        }
+        assert_eq!(local_part(b"CONNECT", b"host:443"), b"host:443");
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(without_port(b"a.example:80"), b"a.example");
+        assert_eq!(without_port(b"[::1]"), b"[::1]");
+        assert_eq!(without_port(b"[::1]:80"), b"[::1]");
+    }
+}

@@ -1,0 +1,304 @@
+//! The mutable memory of a transaction, and the pools that hand it on to the next one on the same thread.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::values::{Span, ValueId, Values};
+use crate::macros::TxSlot;
+use crate::operator::Caches;
+use crate::overlay::Overlay;
+use crate::program::{Program, RuleBits, TargetRemoval};
+use crate::report::{Interruption, Match};
+use crate::rule::{Mode, Processor};
+use crate::variable::Var;
+
+/// One entry of a collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: ValueId,
+    pub(crate) value: ValueId,
+}
+
+/// One value a rule looks at, under the variable the rule wrote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) var: Var,
+    pub(crate) counted: bool,
+    /// For TX variables with a slot; then there is no key.
+    pub(crate) slot: Option<TxSlot>,
+    pub(crate) key: ValueId,
+    pub(crate) value: ValueId,
+}
+
+/// A value that matched. Integers of gates have no text until somebody asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hit {
+    pub(crate) item: Item,
+    pub(crate) number: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TxValue {
+    #[default]
+    Unset,
+    Int(i64),
+    Bytes(Span),
+}
+
+/// What has been gathered for a lane, valid while the epoch is the state's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LaneState {
+    pub(crate) epoch: u32,
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// Where the union of the values' candidate sets starts; `None` until asked for.
+    pub(crate) bits: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) values: Values,
+    pub(crate) scalars: [ValueId; Var::COUNT],
+    pub(crate) args_get: Vec<Entry>,
+    pub(crate) args_post: Vec<Entry>,
+    pub(crate) request_headers: Vec<Entry>,
+    pub(crate) cookies: Vec<Entry>,
+    pub(crate) response_headers: Vec<Entry>,
+    pub(crate) tx: Vec<TxValue>,
+    /// TX variables whose names were made at run time.
+    pub(crate) tx_named: Vec<(ValueId, TxValue)>,
+    pub(crate) matched: Option<Hit>,
+    /// The values the current chain matched.
+    pub(crate) matched_all: Vec<Hit>,
+    pub(crate) matched_op: (&'static str, bool),
+    pub(crate) highest_severity: u8,
+    pub(crate) lanes: Vec<LaneState>,
+    pub(crate) lane_items: Vec<Item>,
+    pub(crate) lane_bits: Vec<u64>,
+    pub(crate) epoch: u32,
+    /// Something stable changed since the lanes were gathered.
+    pub(crate) dirty: bool,
+    pub(crate) side: usize,
+    /// Buffers lent out while a rule is evaluated.
+    pub(crate) items: Vec<Item>,
+    pub(crate) forms: Vec<Item>,
+    pub(crate) argument: Vec<u8>,
+    pub(crate) pair: (Vec<u8>, Vec<u8>),
+    pub(crate) removed: RuleBits,
+    pub(crate) touched: RuleBits,
+    pub(crate) removals: Vec<Arc<TargetRemoval>>,
+    pub(crate) request_body: Vec<u8>,
+    pub(crate) response_body: Vec<u8>,
+    pub(crate) mode: Mode,
+    pub(crate) processor: Option<Processor>,
+    pub(crate) force_body: bool,
+    pub(crate) request_body_access: bool,
+    pub(crate) response_body_access: bool,
+    pub(crate) request_body_full: bool,
+    pub(crate) response_body_full: bool,
+    /// `allow`: the phases up to this one are not run any more (0: none, 2: request, 4: all).
+    pub(crate) allowed_until: u8,
+    pub(crate) matches: Vec<Match>,
+    pub(crate) interruption: Option<Interruption>,
+    pub(crate) would_interrupt: Option<Interruption>,
+    pub(crate) notes: Vec<&'static str>,
+    pub(crate) started: Instant,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            values: Values::default(),
+            scalars: [ValueId::NONE; Var::COUNT],
+            args_get: Vec::new(),
+            args_post: Vec::new(),
+            request_headers: Vec::new(),
+            cookies: Vec::new(),
+            response_headers: Vec::new(),
+            tx: Vec::new(),
+            tx_named: Vec::new(),
+            matched: None,
+            matched_all: Vec::new(),
+            matched_op: ("", false),
+            highest_severity: u8::MAX,
+            lanes: Vec::new(),
+            lane_items: Vec::new(),
+            lane_bits: Vec::new(),
+            epoch: 0,
+            dirty: true,
+            side: 0,
+            items: Vec::new(),
+            forms: Vec::new(),
+            argument: Vec::new(),
+            pair: Default::default(),
+            removed: RuleBits::default(),
+            touched: RuleBits::default(),
+            removals: Vec::new(),
+            request_body: Vec::new(),
+            response_body: Vec::new(),
+            mode: Mode::Off,
+            processor: None,
+            force_body: false,
+            request_body_access: false,
+            response_body_access: false,
+            request_body_full: false,
+            response_body_full: false,
+            allowed_until: 0,
+            matches: Vec::new(),
+            interruption: None,
+            would_interrupt: None,
+            notes: Vec::new(),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// Memory one pooled state may keep.
+const KEEP: usize = 256 << 10;
+/// States kept by a thread: as many as it commonly has in flight between two moments.
+const POOLED: usize = 16;
+/// Programs whose caches a thread keeps: the current one and, during a reload, the one before.
+const CACHED_PROGRAMS: usize = 2;
+
+thread_local! {
+    static STATES: RefCell<Vec<Box<State>>> = const { RefCell::new(Vec::new()) };
+    static CACHES: RefCell<Vec<Caches>> = const { RefCell::new(Vec::new()) };
+}
+
+impl State {
+    /// A state ready for a transaction, from the thread's pool if it has one.
+    pub(crate) fn take(program: &Program, overlay: &Overlay) -> Box<Self> {
+        let pooled = STATES.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
+        let mut state = pooled.unwrap_or_default();
+        state.begin(program, overlay);
+        state
+    }
+
+    fn begin(&mut self, program: &Program, overlay: &Overlay) {
+        self.values.reset(KEEP, program.patterns.len().div_ceil(64));
+        self.scalars = [ValueId::NONE; Var::COUNT];
+        for entries in [
+            &mut self.args_get,
+            &mut self.args_post,
+            &mut self.request_headers,
+            &mut self.cookies,
+            &mut self.response_headers,
+        ] {
+            entries.clear();
+        }
+        self.tx.clear();
+        self.tx.resize(program.names.len(), TxValue::Unset);
+        for &(slot, number) in &overlay.presets {
+            if let Some(value) = self.tx.get_mut(usize::from(slot.0)) {
+                *value = TxValue::Int(number);
+            }
+        }
+        self.tx_named.clear();
+        self.matched = None;
+        self.matched_all.clear();
+        self.matched_op = ("", false);
+        self.highest_severity = u8::MAX;
+        // Epoch 0 is never current, so every lane is gathered anew.
+        self.lanes.clear();
+        self.lanes.resize(program.lanes.len(), LaneState::default());
+        self.epoch = 0;
+        self.dirty = true;
+        self.side = 0;
+        self.removed.clone_from(&overlay.removed);
+        self.touched.clone_from(&overlay.touched);
+        self.removals.clone_from(&overlay.removals);
+        self.mode = overlay.mode;
+        self.processor = None;
+        self.force_body = false;
+        self.request_body_access = program.settings.request_body_access;
+        self.response_body_access = program.settings.response_body_access;
+        self.request_body_full = false;
+        self.response_body_full = false;
+        self.allowed_until = 0;
+        self.started = Instant::now();
+    }
+
+    /// Gives the memory back to the thread's pool, without what the client sent.
+    pub(crate) fn give_back(mut self: Box<Self>) {
+        self.request_body.clear();
+        self.request_body.shrink_to(KEEP);
+        self.response_body.clear();
+        self.response_body.shrink_to(KEEP);
+        self.removals.clear();
+        self.matches.clear();
+        self.notes.clear();
+        self.interruption = None;
+        self.would_interrupt = None;
+        if self.values.footprint() > 16 * KEEP {
+            return;
+        }
+        // A thread that is going away has no pool any more; then the memory is simply freed.
+        let _ = STATES.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOLED {
+                pool.push(self);
+            }
+        });
+    }
+
+    pub(crate) fn set_scalar(&mut self, var: Var, value: &[u8]) {
+        let id = self.values.intern(value);
+        self.set_scalar_id(var, id);
+    }
+
+    pub(crate) fn set_scalar_id(&mut self, var: Var, id: ValueId) {
+        if let Some(slot) = self.scalars.get_mut(var as usize) {
+            *slot = id;
+            self.dirty = true;
+        }
+    }
+
+    pub(crate) fn stored_scalar(&self, var: Var) -> ValueId {
+        self.scalars.get(var as usize).copied().unwrap_or(ValueId::NONE)
+    }
+
+    pub(crate) fn tx(&self, slot: TxSlot) -> TxValue {
+        self.tx.get(usize::from(slot.0)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_tx(&mut self, slot: TxSlot, value: TxValue) {
+        if let Some(place) = self.tx.get_mut(usize::from(slot.0)) {
+            *place = value;
+        }
+    }
+
+    /// The variable as an integer; 0 when it is unset.
+    pub(crate) fn int(&self, value: TxValue) -> i64 {
+        match value {
+            TxValue::Unset => 0,
+            TxValue::Int(number) => number,
+            TxValue::Bytes(span) => crate::operator::atoi(self.values.span_bytes(span)),
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: &'static str) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
+/// Lends the thread's regex caches for a program to `run`.
+pub(crate) fn with_caches<R>(program: u64, run: impl FnOnce(&mut Caches) -> R) -> R {
+    let found = CACHES.try_with(|all| {
+        let mut all = all.borrow_mut();
+        let index = all.iter().position(|caches| caches.program() == program)?;
+        Some(all.swap_remove(index))
+    });
+    let mut caches = found.ok().flatten().unwrap_or_else(|| Caches::for_program(program));
+    let result = run(&mut caches);
+    let _ = CACHES.try_with(|all| {
+        let mut all = all.borrow_mut();
+        // The newest program is the one with the highest number.
+        all.sort_by_key(|caches| std::cmp::Reverse(caches.program()));
+        all.truncate(CACHED_PROGRAMS - 1);
+        all.push(caches);
+    });
+    result
+}

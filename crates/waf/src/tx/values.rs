@@ -1,0 +1,342 @@
+//! The values of a transaction: every distinct text once, in one arena, with what was found out about it.
+//!
+//! Values are interned by content, so equal texts (a parameter that occurs twice, a transformation that changed nothing
+//! new) share their transformed forms and their prefilter scans. Nothing here allocates once the buffers have grown to
+//! the size of the traffic, because transactions on one thread hand them on.
+
+use crate::byteset::ByteSet;
+use crate::prefilter::Prefilter;
+use crate::transform::{Changed, Transform, apply, identities};
+
+/// A value of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ValueId(u32);
+
+impl ValueId {
+    /// No value: an unset scalar, an entry without key.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(crate) fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+/// A range of the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+}
+
+#[derive(Debug)]
+struct Value {
+    span: Span,
+    hash: u64,
+    bytes: ByteSet,
+    /// Transformations known to leave the value as it is.
+    identities: u64,
+    /// Head of the list of remembered steps.
+    steps: u32,
+    /// Where the candidate sets of the two prefilters start in the pool.
+    scans: [u32; 2],
+}
+
+/// What one transformation makes of one value.
+#[derive(Debug)]
+struct Step {
+    transform: Transform,
+    result: ValueId,
+    next: u32,
+}
+
+const NIL: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Values {
+    arena: Vec<u8>,
+    list: Vec<Value>,
+    /// Open addressing over `list`; the length is a power of two.
+    table: Vec<u32>,
+    steps: Vec<Step>,
+    /// Candidate sets.
+    pool: Vec<u64>,
+    /// Width of a candidate set in words.
+    words: usize,
+    output: Vec<u8>,
+    seed: u64,
+}
+
+const TABLE_MIN: usize = 256;
+
+impl Default for Values {
+    fn default() -> Self {
+        Self {
+            arena: Vec::new(),
+            list: Vec::new(),
+            table: vec![NIL; TABLE_MIN],
+            steps: Vec::new(),
+            pool: Vec::new(),
+            words: 0,
+            output: Vec::new(),
+            // Unpredictable, so that nobody can choose parameters that collide.
+            seed: fastrand::u64(..) | 1,
+        }
+    }
+}
+
+impl Values {
+    /// Forgets everything; memory beyond `keep` bytes is given back.
+    pub(crate) fn reset(&mut self, keep: usize, words: usize) {
+        self.arena.clear();
+        self.arena.shrink_to(keep);
+        self.list.clear();
+        self.list.shrink_to(keep / 64);
+        if self.table.len() > keep / 16 {
+            self.table = vec![NIL; TABLE_MIN];
+        } else {
+            self.table.fill(NIL);
+        }
+        self.steps.clear();
+        self.steps.shrink_to(keep / 16);
+        self.pool.clear();
+        self.pool.shrink_to(keep / 8);
+        self.output.shrink_to(keep);
+        self.words = words;
+    }
+
+    /// Bytes held in buffers.
+    pub(crate) fn footprint(&self) -> usize {
+        self.arena.capacity() + self.output.capacity() + self.pool.capacity() * 8 + self.list.capacity() * 80
+    }
+
+    pub(crate) fn span_bytes(&self, span: Span) -> &[u8] {
+        self.arena.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn span(&self, id: ValueId) -> Span {
+        self.list.get(id.0 as usize).map_or(Span::default(), |value| value.span)
+    }
+
+    /// The value's bytes; empty for [`ValueId::NONE`].
+    pub(crate) fn get(&self, id: ValueId) -> &[u8] {
+        self.span_bytes(self.span(id))
+    }
+
+    /// The bytes that occur in the value.
+    pub(crate) fn byte_set(&self, id: ValueId) -> ByteSet {
+        self.list.get(id.0 as usize).map_or(ByteSet::EMPTY, |value| value.bytes)
+    }
+
+    /// Appends bytes to the arena without interning them.
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Span {
+        // A transaction's values never come near 4 GiB: bodies are capped far below.
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+
+    /// The value with these bytes.
+    pub(crate) fn intern(&mut self, bytes: &[u8]) -> ValueId {
+        let hash = hash(bytes, self.seed);
+        if let Some(known) = self.find(hash, bytes) {
+            return known;
+        }
+        let span = self.store(bytes);
+        self.insert(hash, span)
+    }
+
+    /// The value with the bytes of a range of the arena.
+    pub(crate) fn intern_span(&mut self, span: Span) -> ValueId {
+        let bytes = self.span_bytes(span);
+        let hash = hash(bytes, self.seed);
+        match self.find(hash, bytes) {
+            Some(known) => known,
+            None => self.insert(hash, span),
+        }
+    }
+
+    /// Interns what `write` produces.
+    pub(crate) fn intern_with(&mut self, write: impl FnOnce(&Self, &mut Vec<u8>)) -> ValueId {
+        let mut output = std::mem::take(&mut self.output);
+        output.clear();
+        write(self, &mut output);
+        let id = self.intern(&output);
+        self.output = output;
+        id
+    }
+
+    fn find(&self, hash: u64, bytes: &[u8]) -> Option<ValueId> {
+        let mask = self.table.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let index = self.table.get(slot).copied().filter(|&index| index != NIL)?;
+            let value = self.list.get(index as usize)?;
+            if value.hash == hash && self.span_bytes(value.span) == bytes {
+                return Some(ValueId(index));
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn insert(&mut self, hash: u64, span: Span) -> ValueId {
+        if self.list.len() * 2 >= self.table.len() {
+            self.grow();
+        }
+        let index = self.list.len() as u32;
+        let bytes = ByteSet::occurring(self.span_bytes(span));
+        self.list.push(Value {
+            span,
+            hash,
+            bytes,
+            identities: identities(&bytes),
+            steps: NIL,
+            scans: [NIL; 2],
+        });
+        place(&mut self.table, hash, index);
+        ValueId(index)
+    }
+
+    fn grow(&mut self) {
+        let size = self.table.len() * 2;
+        self.table.clear();
+        self.table.resize(size, NIL);
+        for (index, value) in (0u32..).zip(&self.list) {
+            place(&mut self.table, value.hash, index);
+        }
+    }
+
+    /// Whether a chain with these transformations leaves the value as it is, as far as its bytes tell.
+    #[inline]
+    pub(crate) fn untouched(&self, id: ValueId, mask: u64) -> bool {
+        self.list.get(id.0 as usize).is_none_or(|value| value.identities & mask == mask)
+    }
+
+    /// The value after one transformation, remembered.
+    pub(crate) fn step(&mut self, id: ValueId, transform: Transform) -> ValueId {
+        let Some(value) = self.list.get(id.0 as usize) else { return id };
+        if value.identities & transform.bit() != 0 {
+            return id;
+        }
+        let mut next = value.steps;
+        while let Some(step) = self.steps.get(next as usize) {
+            if step.transform == transform {
+                return step.result;
+            }
+            next = step.next;
+        }
+        let mut output = std::mem::take(&mut self.output);
+        let changed = apply(transform, self.get(id), &mut output);
+        let result = match changed {
+            Changed::Yes => self.intern(&output),
+            Changed::No => id,
+        };
+        self.output = output;
+        let head = self.steps.len() as u32;
+        if let Some(value) = self.list.get_mut(id.0 as usize) {
+            if changed == Changed::No {
+                value.identities |= transform.bit();
+            } else {
+                self.steps.push(Step { transform, result, next: value.steps });
+                value.steps = head;
+            }
+        }
+        result
+    }
+
+    /// The value after a chain.
+    pub(crate) fn transformed(&mut self, id: ValueId, chain: &[Transform], mask: u64) -> ValueId {
+        if self.untouched(id, mask) {
+            return id;
+        }
+        chain.iter().fold(id, |id, transform| self.step(id, *transform))
+    }
+
+    /// The patterns that may match the value, one bit each; scanned on first use.
+    pub(crate) fn candidates(&mut self, id: ValueId, side: usize, filter: &Prefilter) -> &[u64] {
+        let Some(value) = self.list.get_mut(id.0 as usize) else { return &[] };
+        let Some(scan) = value.scans.get_mut(side) else { return &[] };
+        if *scan == NIL {
+            *scan = self.pool.len() as u32;
+            let span = value.span;
+            let bytes =
+                self.arena.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default();
+            filter.scan(bytes, &mut self.pool);
+        }
+        let start = value.scans.get(side).copied().unwrap_or(NIL) as usize;
+        self.pool.get(start..start + self.words).unwrap_or_default()
+    }
+
+    /// Notes that a pattern does not match the value, so that no other rule asks again.
+    pub(crate) fn rule_out(&mut self, id: ValueId, side: usize, pattern: crate::operator::PatternId) {
+        let scan =
+            self.list.get(id.0 as usize).and_then(|value| value.scans.get(side)).copied().unwrap_or(NIL);
+        let word = scan as usize + usize::from(pattern.0 >> 6);
+        if scan != NIL
+            && let Some(word) = self.pool.get_mut(word)
+        {
+            *word &= !(1 << (pattern.0 & 63));
+        }
+    }
+}
+
+fn place(table: &mut [u32], hash: u64, index: u32) {
+    let mask = table.len() - 1;
+    let mut slot = hash as usize & mask;
+    while let Some(entry) = table.get_mut(slot) {
+        if *entry == NIL {
+            *entry = index;
+            return;
+        }
+        slot = (slot + 1) & mask;
+    }
+}
+
+/// A seeded hash by folded multiplication, eight bytes a step.
+fn hash(bytes: &[u8], seed: u64) -> u64 {
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut state = seed ^ bytes.len() as u64;
+    for word in words {
+        state = fold(state ^ u64::from_le_bytes(*word), 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32));
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    fold(state ^ u64::from_le_bytes(last), 0xd6e8_feb8_6659_fd93 ^ seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_are_one_value_and_steps_are_remembered() {
+        let mut values = Values::default();
+        let a = values.intern(b"A%41");
+        assert_eq!(values.intern(b"A%41"), a);
+        let chain = [Transform::UrlDecodeUni, Transform::Lowercase];
+        let mask = chain.iter().fold(0, |mask, step| mask | step.bit());
+        let b = values.transformed(a, &chain, mask);
+        assert_eq!(values.get(b), b"aa");
+        let before = values.list.len();
+        assert_eq!(values.transformed(a, &chain, mask), b);
+        assert_eq!(values.list.len(), before);
+        assert_eq!(values.transformed(b, &chain, mask), b);
+        assert_eq!(values.get(ValueId::NONE), b"");
+    }
+
+    #[test]
+    fn the_table_grows() {
+        let mut values = Values::default();
+        let ids: Vec<_> = (0..1000).map(|number: u32| values.intern(&number.to_le_bytes())).collect();
+        for (number, id) in (0u32..).zip(ids) {
+            assert_eq!(values.intern(&number.to_le_bytes()), id);
+        }
+        values.reset(1 << 20, 0);
+        assert_eq!(values.intern(b"x"), ValueId(0));
+    }
+}

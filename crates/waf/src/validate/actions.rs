@@ -1,0 +1,349 @@
+//! Action lists, and the table of actions.
+
+use portcullis_diag::{Diagnostic, Span, suggest};
+use portcullis_seclang as ast;
+
+use super::{CtlDef, SkipDef, Validator};
+use crate::codes;
+use crate::macros::{Num, Text};
+use crate::rule::{AllowScope, Disruptive, Meta, Phase, SEVERITIES, SetVar, TxChange, TxTarget};
+use crate::transform::{self, Transform};
+
+/// What an action does; the name of the group is what the reference page sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Says what the rule is.
+    Meta,
+    /// Decides what becomes of the transaction.
+    Disruptive,
+    /// Decides how the value is read and which rule comes next.
+    Flow,
+    /// Changes variables or the engine.
+    Effect,
+    /// Decides what is reported.
+    Logging,
+    /// Taken without effect; the text says who does it instead.
+    Accepted(&'static str),
+    /// Refused; the text says why.
+    Unsupported(&'static str),
+}
+
+/// One row of the action table.
+#[derive(Debug)]
+pub struct ActionInfo {
+    /// The name as rules write it (compared case-insensitively).
+    pub name: &'static str,
+    /// What it is for.
+    pub kind: ActionKind,
+    /// What it does, one sentence.
+    pub doc: &'static str,
+}
+
+macro_rules! table {
+    ($($name:literal $kind:expr, $doc:literal;)*) => {
+        /// Every action, by name.
+        pub const TABLE: &[ActionInfo] = &[$(ActionInfo { name: $name, kind: $kind, doc: $doc }),*];
+    };
+}
+
+use ActionKind::{Accepted, Disruptive as D, Effect, Flow, Logging, Meta as M, Unsupported};
+
+table! {
+    "accuracy" M, "How accurate the rule is, 0 to 9.";
+    "allow" D, "Lets the transaction pass the remaining phases but 5; `allow:phase`, `allow:request` reach less far.";
+    "append" Unsupported("responses are not rewritten by rules"), "Not supported.";
+    "auditlog" Logging, "Makes the transaction worth an audit entry.";
+    "block" D, "Does what the phase's SecDefaultAction does.";
+    "capture" Flow, "Puts what the operator captured into TX:0 to TX:9.";
+    "chain" Flow, "The next rule must match as well.";
+    "ctl" Effect, "Changes the engine for the rest of the transaction.";
+    "deny" D, "Answers with the status, 403 by default.";
+    "deprecatevar" Unsupported("persistent collections are not kept"), "Not supported.";
+    "drop" D, "Closes the connection.";
+    "exec" Unsupported("running programs on requests is not offered"), "Not supported.";
+    "expirevar" Accepted("persistent collections are not kept"), "Life time of a persistent variable.";
+    "id" M, "The rule's number; every rule has one of its own.";
+    "initcol" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "log" Logging, "Reports matches.";
+    "logdata" M, "What the report quotes, with macros.";
+    "maturity" M, "How mature the rule is, 0 to 9.";
+    "msg" M, "What the rule found, with macros.";
+    "multiMatch" Flow, "Asks the operator before and after each transformation that changes the value.";
+    "noauditlog" Logging, "Does not make the transaction worth an audit entry.";
+    "nolog" Logging, "Does not report matches.";
+    "pass" D, "Goes on.";
+    "pause" Unsupported("holding connections serves the attacker"), "Not supported.";
+    "phase" M, "When the rule runs: 1 to 5, `request`, `response`, `logging`; 2 by default.";
+    "prepend" Unsupported("responses are not rewritten by rules"), "Not supported.";
+    "proxy" Unsupported("where requests go is the routes' matter"), "Not supported.";
+    "redirect" D, "Answers with a redirection to the address, 302 by default.";
+    "rev" M, "The rule's revision.";
+    "sanitiseArg" Accepted("the gateway's log never holds values in full"), "Hides an argument in the audit log.";
+    "sanitiseMatched" Accepted("the gateway's log never holds values in full"), "Hides the match in the audit log.";
+    "sanitiseMatchedBytes" Accepted("the gateway's log never holds values in full"), "Hides the match in the audit log.";
+    "sanitiseRequestHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
+    "sanitiseResponseHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
+    "setenv" Unsupported("there is no environment to set"), "Not supported.";
+    "setrsc" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "setsid" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "setuid" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "setvar" Effect, "Sets, adds to, subtracts from or removes a TX variable.";
+    "severity" M, "How severe a match is: EMERGENCY (0) to DEBUG (7).";
+    "skip" Flow, "Skips so many rules.";
+    "skipAfter" Flow, "Goes on after the marker.";
+    "status" D, "The status of a denial or redirection.";
+    "t" Flow, "A transformation; `t:none` forgets those before it.";
+    "tag" M, "A word to find the rule by.";
+    "ver" M, "The rule set's version.";
+    "xmlns" Accepted("paths are matched without namespaces"), "An XML name space.";
+}
+
+/// A list of actions, checked but not yet merged with the defaults.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActionSet {
+    pub(super) id: Option<(u32, Span)>,
+    pub(super) phase: Option<Phase>,
+    pub(super) meta: Meta,
+    pub(super) transforms: Vec<Transform>,
+    /// `t:none` was among them: defaults do not apply.
+    pub(super) transforms_reset: bool,
+    pub(super) disruptive: Option<Disruptive>,
+    pub(super) status: Option<u16>,
+    pub(super) log: Option<bool>,
+    pub(super) audit_log: Option<bool>,
+    pub(super) capture: bool,
+    pub(super) multi_match: bool,
+    pub(super) chain: bool,
+    pub(super) setvars: Vec<SetVar>,
+    pub(super) ctls: Vec<CtlDef>,
+    pub(super) skip: Option<SkipDef>,
+}
+
+impl Validator<'_> {
+    pub(super) fn action_set(&mut self, actions: &ast::Actions) -> ActionSet {
+        let mut set = ActionSet::default();
+        for action in &actions.items {
+            self.action(&mut set, action);
+        }
+        set
+    }
+
+    fn action(&mut self, set: &mut ActionSet, action: &ast::Action) {
+        let name = action.name.to_ascii_lowercase();
+        let Some(info) = TABLE.iter().find(|info| info.name.eq_ignore_ascii_case(&name)) else {
+            let known = TABLE.iter().map(|info| info.name);
+            let message = format!("unknown action `{}`", action.name.as_str());
+            let diagnostic = Diagnostic::error(codes::UNKNOWN_ACTION, message).at(action.name.span);
+            self.diagnostics.push(diagnostic.suggest(suggest(&name, known)));
+            return;
+        };
+        match info.kind {
+            Accepted(instead) => {
+                let message = format!("`{}` is accepted but has no effect: {instead}", info.name);
+                self.warn(codes::NO_EFFECT, action.span, message);
+            }
+            Unsupported(why) => {
+                let message = format!("action `{}` is not supported", info.name);
+                let diagnostic = Diagnostic::error(codes::UNSUPPORTED_ACTION, message).at(action.span);
+                self.diagnostics.push(diagnostic.help(why));
+            }
+            Logging => {
+                let on = !name.starts_with("no");
+                if name.ends_with("auditlog") {
+                    set.audit_log = Some(on);
+                } else {
+                    set.log = Some(on);
+                    set.audit_log = Some(on);
+                }
+            }
+            Flow | D if action.value.is_none() => self.bare(set, action, &name),
+            M | D | Flow | Effect => {
+                let Some(value) = &action.value else {
+                    let message = format!("`{}` needs a value, as in `{}:...`", info.name, info.name);
+                    self.error(codes::ACTION_VALUE, action.span, message);
+                    return;
+                };
+                self.valued(set, &name, value);
+            }
+        }
+    }
+
+    /// Actions that stand alone.
+    fn bare(&mut self, set: &mut ActionSet, action: &ast::Action, name: &str) {
+        match name {
+            "allow" => set.disruptive = Some(Disruptive::Allow(AllowScope::All)),
+            "block" => set.disruptive = Some(Disruptive::Block),
+            "deny" => set.disruptive = Some(Disruptive::Deny),
+            "drop" => set.disruptive = Some(Disruptive::Drop),
+            "pass" => set.disruptive = Some(Disruptive::Pass),
+            "capture" => set.capture = true,
+            "multimatch" => set.multi_match = true,
+            "chain" => set.chain = true,
+            _ => self.error(codes::ACTION_VALUE, action.span, format!("`{name}` needs a value")),
+        }
+    }
+
+    fn valued(&mut self, set: &mut ActionSet, name: &str, value: &ast::Text) {
+        let word = value.as_str().trim();
+        let checked = match name {
+            "id" => number(word, 1..=u64::from(u32::MAX)).map(|id| set.id = Some((id as u32, value.span))),
+            "phase" => Phase::parse(word)
+                .map(|phase| set.phase = Some(phase))
+                .ok_or("1 to 5, request, response or logging"),
+            "msg" => Ok(set.meta.msg = Some(self.text(value))),
+            "logdata" => Ok(set.meta.logdata = Some(self.text(value))),
+            "severity" => severity(word).map(|severity| set.meta.severity = Some(severity)),
+            "tag" => Ok(set.meta.tags.push(word.into())),
+            "ver" => Ok(set.meta.ver = Some(word.into())),
+            "rev" => Ok(set.meta.rev = Some(word.into())),
+            "maturity" => number(word, 0..=9).map(|level| set.meta.maturity = Some(level as u8)),
+            "accuracy" => number(word, 0..=9).map(|level| set.meta.accuracy = Some(level as u8)),
+            "status" => number(word, 100..=599).map(|status| set.status = Some(status as u16)),
+            "redirect" => Ok(set.disruptive = Some(Disruptive::Redirect(self.text(value)))),
+            "allow" => match word {
+                "phase" => Ok(set.disruptive = Some(Disruptive::Allow(AllowScope::Phase))),
+                "request" => Ok(set.disruptive = Some(Disruptive::Allow(AllowScope::Request))),
+                _ => Err("`phase` or `request`"),
+            },
+            "skip" => number(word, 1..=1_000_000).map(|count| set.skip = Some(SkipDef::Rules(count as u32))),
+            "skipafter" => Ok(set.skip = Some(SkipDef::After(word.into(), value.span))),
+            "t" => Ok(self.transformation(set, value)),
+            "setvar" => Ok(self.setvar(set, value)),
+            "ctl" => Ok(self.ctl(set, value)),
+            _ => Err("no value"),
+        };
+        if let Err(expected) = checked {
+            let message = format!("`{word}` is no value for `{name}`");
+            let diagnostic = Diagnostic::error(codes::ACTION_VALUE, message).at(value.span);
+            self.diagnostics.push(diagnostic.label(format!("expected {expected}")));
+        }
+    }
+
+    fn transformation(&mut self, set: &mut ActionSet, value: &ast::Text) {
+        let name = value.as_str().trim();
+        if name.eq_ignore_ascii_case("none") {
+            set.transforms.clear();
+            set.transforms_reset = true;
+            return;
+        }
+        match Transform::by_name(name) {
+            Some(transform) => set.transforms.push(transform),
+            None => {
+                let known = transform::TABLE.iter().map(|info| info.name).chain(["none"]);
+                let message = format!("unknown transformation `{name}`");
+                let diagnostic = Diagnostic::error(codes::UNKNOWN_TRANSFORMATION, message).at(value.span);
+                self.diagnostics.push(diagnostic.suggest(suggest(name, known)));
+            }
+        }
+    }
+
+    /// `tx.a`, `!tx.a`, `tx.a=b`, `tx.a=+1`, `tx.a=-1`, with macros on both sides.
+    fn setvar(&mut self, set: &mut ActionSet, value: &ast::Text) {
+        let text = value.as_str();
+        let (unset, body_start) = if text.starts_with('!') { (true, 1) } else { (false, 0) };
+        let body = text.get(body_start..).unwrap_or_default();
+        let name_end = body_start + body.find('=').unwrap_or(body.len());
+        let (collection, name) =
+            match text.get(body_start..name_end).and_then(|full| full.split_once(['.', ':'])) {
+                Some(parts) => parts,
+                None => {
+                    self.error(
+                        codes::ACTION_VALUE,
+                        value.span,
+                        "`setvar` wants a collection and a name, as in `tx.score=1`",
+                    );
+                    return;
+                }
+            };
+        if !collection.trim().eq_ignore_ascii_case("tx") {
+            let place = value.locate(body_start..body_start + collection.len());
+            let message = format!("only `tx` variables can be set; collection `{collection}` is not kept");
+            self.error(codes::ACTION_VALUE, place, message);
+            return;
+        }
+        let (name, operand) = (name.trim().to_owned(), text.get(name_end + 1..));
+        let target =
+            self.part(value, &name, name_end - name.len().min(name_end)).map(|name| match name.literal() {
+                Some(bytes) => {
+                    let slot = self.set.names.intern(&String::from_utf8_lossy(bytes));
+                    TxTarget::Slot(slot)
+                }
+                None => TxTarget::Named(name),
+            });
+        let Some(target) = target else { return };
+        let change = match (unset, operand) {
+            (true, _) => Some(TxChange::Unset),
+            (false, None) => Some(TxChange::SetInt(1)),
+            (false, Some(operand)) => self.change(value, operand, name_end + 1),
+        };
+        set.setvars.extend(change.map(|change| SetVar { target, change }));
+    }
+
+    fn change(&mut self, value: &ast::Text, operand: &str, offset: usize) -> Option<TxChange> {
+        if let Some(amount) = operand.strip_prefix('+') {
+            return Some(TxChange::Add(Num::new(self.part(value, amount, offset + 1)?)));
+        }
+        // `=-1` subtracts, as in the other engines: there are no negative literals.
+        if let Some(amount) = operand.strip_prefix('-') {
+            return Some(TxChange::Subtract(Num::new(self.part(value, amount, offset + 1)?)));
+        }
+        let text = self.part(value, operand, offset)?;
+        let number = text.literal().and_then(canonical_integer);
+        Some(number.map_or(TxChange::Set(text), TxChange::SetInt))
+    }
+
+    /// Resolves the macros of a part of an action's value.
+    fn part(&mut self, whole: &ast::Text, part: &str, offset: usize) -> Option<Text> {
+        match Text::parse(part, &mut self.set.names) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let place = whole.locate(offset + error.range.start..offset + error.range.end);
+                let diagnostic = Diagnostic::error(codes::MACRO, error.message).at(place);
+                self.diagnostics.push(diagnostic.suggest(error.suggestion));
+                None
+            }
+        }
+    }
+}
+
+/// The integer that a text is the usual form of, so that it can be kept as an integer and still read back the same.
+fn canonical_integer(bytes: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or(match range.end() {
+        9 => "a number from 0 to 9",
+        599 => "a status from 100 to 599",
+        _ => "a positive number",
+    })
+}
+
+fn severity(text: &str) -> Result<u8, &'static str> {
+    let by_name = SEVERITIES.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let number = by_name.or_else(|| text.parse().ok().filter(|&number: &usize| number < SEVERITIES.len()));
+    number
+        .map(|number| number as u8)
+        .ok_or("EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG or 0 to 7")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted() {
+        for pair in TABLE.windows(2) {
+            assert!(pair[0].name.to_lowercase() < pair[1].name.to_lowercase(), "{}", pair[1].name);
+        }
+    }
+
+    #[test]
+    fn integers_keep_their_form() {
+        assert_eq!(canonical_integer(b"5"), Some(5));
+        assert_eq!(canonical_integer(b"05"), None);
+        assert_eq!(canonical_integer(b"5 "), None);
+    }
+}

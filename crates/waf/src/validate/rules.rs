@@ -1,0 +1,191 @@
+//! Rules and chains.
+
+use portcullis_diag::{Diagnostic, Span, suggest};
+use portcullis_seclang as ast;
+
+use super::actions::ActionSet;
+use super::{Item, LinkDef, OperatorDef, RuleDef, Validator};
+use crate::codes;
+use crate::macros::Text;
+use crate::operator::{self, OperatorKind};
+use crate::rule::{Disruptive, Phase};
+use crate::target::TargetSet;
+
+impl Validator<'_> {
+    /// A `SecRule`, or a `SecAction` when there is no `rule`.
+    pub(super) fn rule(&mut self, span: Span, rule: Option<&ast::Rule>, actions: &ast::Actions) {
+        let own = self.action_set(actions);
+        let (targets, operator) = match rule {
+            Some(rule) => (self.targets(&rule.variables), self.operator(&rule.operator)),
+            None => (TargetSet::default(), always(span)),
+        };
+        let chained = self.open_chain.take();
+        let phase = chained.as_ref().map(|rule| rule.phase).or(own.phase).unwrap_or(Phase::RequestBody);
+        let default = self.defaults.get(phase.index()).cloned().flatten();
+        let mut link = link(span, targets, operator, &own, default.as_ref());
+        link.unconditional = rule.is_none();
+        let more = own.chain;
+        let rule = match chained {
+            Some(mut rule) => {
+                self.reject_starter_actions(rule.id, actions);
+                rule.links.push(link);
+                rule
+            }
+            None => self.starter(span, own, default.as_ref(), link, actions),
+        };
+        if more {
+            self.open_chain = Some(rule);
+        } else {
+            self.set.items.push(Item::Rule(Box::new(rule)));
+        }
+    }
+
+    fn starter(
+        &mut self,
+        span: Span,
+        own: ActionSet,
+        default: Option<&ActionSet>,
+        link: LinkDef,
+        actions: &ast::Actions,
+    ) -> RuleDef {
+        let id = self.rule_id(span, &own, actions);
+        let (disruptive, status) = own.disruption(default);
+        let (log, audit_log) = own.logging(default);
+        RuleDef {
+            id,
+            span,
+            phase: own.phase.unwrap_or(Phase::RequestBody),
+            meta: own.meta,
+            disruptive,
+            status,
+            log,
+            audit_log,
+            skip: own.skip,
+            links: vec![link],
+        }
+    }
+
+    fn rule_id(&mut self, span: Span, own: &ActionSet, actions: &ast::Actions) -> u32 {
+        let Some((id, place)) = own.id else {
+            if actions.named("id").next().is_none() {
+                let diagnostic = Diagnostic::error(codes::MISSING_ID, "the rule has no id").at(span);
+                self.diagnostics.push(diagnostic.help("give it a number of its own: `id:1001`"));
+            }
+            return 0;
+        };
+        if let Some(first) = self.ids.insert(id, place) {
+            let diagnostic =
+                Diagnostic::error(codes::DUPLICATE_ID, format!("two rules have the id {id}")).at(place);
+            self.diagnostics.push(diagnostic.also(first, "first used here"));
+        }
+        id
+    }
+
+    fn reject_starter_actions(&mut self, id: u32, actions: &ast::Actions) {
+        const STARTER: &[&str] = &[
+            "id",
+            "phase",
+            "skip",
+            "skipafter",
+            "deny",
+            "drop",
+            "redirect",
+            "allow",
+            "block",
+            "pass",
+            "status",
+        ];
+        for action in &actions.items {
+            // A link that repeats what is the case anyway is common and harmless.
+            let name = action.name.to_ascii_lowercase();
+            let harmless = matches!(name.as_str(), "phase" | "pass" | "block");
+            if STARTER.contains(&name.as_str()) && !harmless {
+                let message = format!("`{name}` belongs to the first rule of the chain of {id}");
+                self.error(codes::CHAIN, action.span, message);
+            }
+        }
+    }
+
+    fn operator(&mut self, operator: &ast::Operator) -> OperatorDef {
+        let name = operator.name.as_str();
+        let span = operator.span;
+        let kind = match operator::by_name(name).map(|info| info.kind) {
+            Some(OperatorKind::Unsupported(why)) => {
+                let message = format!("operator `@{name}` is not supported");
+                self.diagnostics
+                    .push(Diagnostic::error(codes::UNSUPPORTED_OPERATOR, message).at(span).help(why));
+                OperatorKind::Never
+            }
+            Some(kind) => kind,
+            None => {
+                let known = operator::TABLE.iter().map(|info| info.name);
+                let message = format!("unknown operator `@{name}`");
+                let diagnostic = Diagnostic::error(codes::UNKNOWN_OPERATOR, message).at(operator.name.span);
+                self.diagnostics.push(diagnostic.suggest(suggest(name, known)));
+                OperatorKind::Never
+            }
+        };
+        let text = match kind {
+            OperatorKind::Text(_) | OperatorKind::Compare(_) => self.text(&operator.argument),
+            _ => Text::default(),
+        };
+        let raw = operator.argument.as_str().to_owned();
+        OperatorDef { kind, negated: operator.negated, span: operator.argument.span, raw, text }
+    }
+}
+
+fn always(span: Span) -> OperatorDef {
+    OperatorDef {
+        kind: OperatorKind::Always,
+        negated: false,
+        span,
+        raw: String::new(),
+        text: Text::default(),
+    }
+}
+
+fn link(
+    span: Span,
+    targets: TargetSet,
+    operator: OperatorDef,
+    own: &ActionSet,
+    default: Option<&ActionSet>,
+) -> LinkDef {
+    let mut setvars = default.map(|set| set.setvars.clone()).unwrap_or_default();
+    setvars.extend(own.setvars.iter().cloned());
+    let mut ctls = default.map(|set| set.ctls.clone()).unwrap_or_default();
+    ctls.extend(own.ctls.iter().cloned());
+    let inherited =
+        default.filter(|_| !own.transforms_reset).map(|set| set.transforms.as_slice()).unwrap_or_default();
+    LinkDef {
+        span,
+        targets,
+        transforms: [inherited, &own.transforms].concat(),
+        operator,
+        capture: own.capture || default.is_some_and(|set| set.capture),
+        multi_match: own.multi_match || default.is_some_and(|set| set.multi_match),
+        setvars,
+        ctls,
+        unconditional: false,
+    }
+}
+
+impl ActionSet {
+    /// The rule's disruptive action and status after merging with the phase's defaults.
+    pub(super) fn disruption(&self, default: Option<&Self>) -> (Disruptive, Option<u16>) {
+        let (fallback, status) = default.map_or((Disruptive::Pass, None), |set| {
+            (set.disruptive.clone().unwrap_or(Disruptive::Pass), set.status)
+        });
+        match &self.disruptive {
+            None | Some(Disruptive::Block) => (fallback, self.status.or(status)),
+            Some(own) => (own.clone(), self.status),
+        }
+    }
+
+    /// Whether matches are reported, and whether they make the transaction worth an audit entry.
+    pub(super) fn logging(&self, default: Option<&Self>) -> (bool, bool) {
+        let (log, audit) =
+            default.map_or((true, true), |set| (set.log.unwrap_or(true), set.audit_log.unwrap_or(true)));
+        (self.log.unwrap_or(log), self.audit_log.unwrap_or(audit))
+    }
+}

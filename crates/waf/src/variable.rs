@@ -1,0 +1,177 @@
+//! Variables: what a rule looks at.
+//!
+//! [`TABLE`] is the single place that knows their names, what they hold and whether this engine fills them yet.
+
+/// How a variable is filled and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One value, or none.
+    Scalar,
+    /// Any number of values under keys; a selector picks by key.
+    Collection,
+    /// Known, but not filled yet: rules that name it are refused with this explanation.
+    Planned(&'static str),
+}
+
+/// One row of the variable table.
+#[derive(Debug)]
+pub struct VariableInfo {
+    /// The name as rules write it (compared case-insensitively).
+    pub name: &'static str,
+    /// The variable.
+    pub var: Var,
+    /// What it is made of.
+    pub shape: Shape,
+    /// Whether its values stay as they are while a phase runs, so that their transformed forms can be shared by all
+    /// rules of the phase.
+    pub stable: bool,
+    /// What it holds, one sentence.
+    pub doc: &'static str,
+}
+
+macro_rules! table {
+    ($($var:ident $name:literal $shape:expr, $stable:literal, $doc:literal;)*) => {
+        /// A variable. The discriminant is its index in [`TABLE`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Var {
+            $(#[doc = concat!("`", $name, "`: ", $doc)] $var),*
+        }
+
+        /// Every variable, by [`Var`] discriminant.
+        pub const TABLE: &[VariableInfo] = &[
+            $(VariableInfo { name: $name, var: Var::$var, shape: $shape, stable: $stable, doc: $doc }),*
+        ];
+    };
+}
+
+const MULTIPART: Shape =
+    Shape::Planned("comes with the multipart parser; until then REQUEST_BODY holds the raw body");
+const XML: Shape = Shape::Planned("comes with the XML processor; until then REQUEST_BODY holds the raw body");
+const STORE: Shape = Shape::Planned("persistent collections are not kept; use the gateway's rate limits");
+
+table! {
+    Args "ARGS" Shape::Collection, true, "Arguments of the query string and, from phase 2 on, of the body, in wire order.";
+    ArgsCombinedSize "ARGS_COMBINED_SIZE" Shape::Scalar, true, "Bytes of all argument names and values, decoded.";
+    ArgsGet "ARGS_GET" Shape::Collection, true, "Arguments of the query string.";
+    ArgsGetNames "ARGS_GET_NAMES" Shape::Collection, true, "Names of the query string's arguments.";
+    ArgsNames "ARGS_NAMES" Shape::Collection, true, "Names of all arguments.";
+    ArgsPost "ARGS_POST" Shape::Collection, true, "Arguments of the body.";
+    ArgsPostNames "ARGS_POST_NAMES" Shape::Collection, true, "Names of the body's arguments.";
+    AuthType "AUTH_TYPE" Shape::Scalar, true, "The scheme of the Authorization field, such as `Basic`.";
+    Duration "DURATION" Shape::Scalar, false, "Microseconds since the transaction began.";
+    Env "ENV" Shape::Collection, true, "An environment variable of the gateway; needs a selector.";
+    Files "FILES" MULTIPART, true, "File names of multipart parts.";
+    FilesCombinedSize "FILES_COMBINED_SIZE" MULTIPART, true, "Bytes of all uploaded files.";
+    FilesNames "FILES_NAMES" MULTIPART, true, "Names of the multipart parts that carry files.";
+    FilesSizes "FILES_SIZES" MULTIPART, true, "Bytes of each uploaded file.";
+    Geo "GEO" Shape::Planned("address databases belong to the gateway's IP lists"), true, "Where an address is.";
+    Global "GLOBAL" STORE, true, "A persistent collection.";
+    HighestSeverity "HIGHEST_SEVERITY" Shape::Scalar, false, "Lowest severity number of the rules matched so far; 255 before.";
+    InboundDataError "INBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the request body was longer than the limit.";
+    Ip "IP" STORE, true, "A persistent collection.";
+    MatchedVar "MATCHED_VAR" Shape::Scalar, false, "The value that matched last.";
+    MatchedVarName "MATCHED_VAR_NAME" Shape::Scalar, false, "Full name of the variable that matched last.";
+    MatchedVars "MATCHED_VARS" Shape::Collection, false, "All values the current chain matched.";
+    MatchedVarsNames "MATCHED_VARS_NAMES" Shape::Collection, false, "Full names of all variables the current chain matched.";
+    MultipartFilename "MULTIPART_FILENAME" MULTIPART, true, "File names as the parts wrote them.";
+    MultipartName "MULTIPART_NAME" MULTIPART, true, "Names as the parts wrote them.";
+    MultipartPartHeaders "MULTIPART_PART_HEADERS" MULTIPART, true, "Header lines of the parts.";
+    MultipartStrictError "MULTIPART_STRICT_ERROR" MULTIPART, true, "1 when the multipart body bends the grammar.";
+    MultipartUnmatchedBoundary "MULTIPART_UNMATCHED_BOUNDARY" MULTIPART, true, "1 when data look like a boundary.";
+    OutboundDataError "OUTBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the response body was longer than the limit.";
+    QueryString "QUERY_STRING" Shape::Scalar, true, "The query as sent, without the question mark.";
+    RemoteAddr "REMOTE_ADDR" Shape::Scalar, true, "The client's address.";
+    RemoteHost "REMOTE_HOST" Shape::Scalar, true, "The client's address (names are never looked up).";
+    RemotePort "REMOTE_PORT" Shape::Scalar, true, "The client's port.";
+    ReqbodyError "REQBODY_ERROR" Shape::Scalar, true, "1 when the request body could not be parsed.";
+    ReqbodyErrorMsg "REQBODY_ERROR_MSG" Shape::Scalar, true, "Why the request body could not be parsed.";
+    ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON or MULTIPART; unset for other bodies.";
+    ReqbodyProcessorError "REQBODY_PROCESSOR_ERROR" Shape::Scalar, true, "As REQBODY_ERROR.";
+    ReqbodyProcessorErrorMsg "REQBODY_PROCESSOR_ERROR_MSG" Shape::Scalar, true, "As REQBODY_ERROR_MSG.";
+    RequestBasename "REQUEST_BASENAME" Shape::Scalar, true, "What follows the path's last slash or backslash.";
+    RequestBody "REQUEST_BODY" Shape::Scalar, true, "The raw body, for urlencoded bodies and those no processor reads.";
+    RequestBodyLength "REQUEST_BODY_LENGTH" Shape::Scalar, true, "Bytes of the body.";
+    RequestCookies "REQUEST_COOKIES" Shape::Collection, true, "Cookies, as sent.";
+    RequestCookiesNames "REQUEST_COOKIES_NAMES" Shape::Collection, true, "Names of the cookies.";
+    RequestFilename "REQUEST_FILENAME" Shape::Scalar, true, "The path, percent-decoded once.";
+    RequestHeaders "REQUEST_HEADERS" Shape::Collection, true, "Field values of the request.";
+    RequestHeadersNames "REQUEST_HEADERS_NAMES" Shape::Collection, true, "Field names of the request, as sent.";
+    RequestLine "REQUEST_LINE" Shape::Scalar, true, "Method, target and protocol as sent.";
+    RequestMethod "REQUEST_METHOD" Shape::Scalar, true, "The method.";
+    RequestProtocol "REQUEST_PROTOCOL" Shape::Scalar, true, "The protocol, such as `HTTP/1.1`.";
+    RequestUri "REQUEST_URI" Shape::Scalar, true, "Path and query as sent, without scheme, host and fragment.";
+    RequestUriRaw "REQUEST_URI_RAW" Shape::Scalar, true, "The target as sent.";
+    ResponseBody "RESPONSE_BODY" Shape::Scalar, true, "The response body, when its media type is inspected.";
+    ResponseContentLength "RESPONSE_CONTENT_LENGTH" Shape::Scalar, true, "Bytes of the inspected response body.";
+    ResponseContentType "RESPONSE_CONTENT_TYPE" Shape::Scalar, true, "The Content-Type of the response.";
+    ResponseHeaders "RESPONSE_HEADERS" Shape::Collection, true, "Field values of the response.";
+    ResponseHeadersNames "RESPONSE_HEADERS_NAMES" Shape::Collection, true, "Field names of the response, as sent.";
+    ResponseProtocol "RESPONSE_PROTOCOL" Shape::Scalar, true, "The protocol of the response.";
+    ResponseStatus "RESPONSE_STATUS" Shape::Scalar, true, "The status code.";
+    Rule "RULE" Shape::Planned("write the text into the rule"), false, "Properties of the current rule.";
+    ServerAddr "SERVER_ADDR" Shape::Scalar, true, "The address the client connected to.";
+    ServerName "SERVER_NAME" Shape::Scalar, true, "The host of the request, without port.";
+    ServerPort "SERVER_PORT" Shape::Scalar, true, "The port the client connected to.";
+    Session "SESSION" STORE, true, "A persistent collection.";
+    StatusLine "STATUS_LINE" Shape::Scalar, true, "Protocol and status of the response.";
+    Time "TIME" Shape::Scalar, false, "Time of day, `HH:MM:SS`, UTC.";
+    TimeDay "TIME_DAY" Shape::Scalar, false, "Day of the month, from 1, UTC.";
+    TimeEpoch "TIME_EPOCH" Shape::Scalar, false, "Seconds since 1970, UTC.";
+    TimeHour "TIME_HOUR" Shape::Scalar, false, "Hour, from 0, UTC.";
+    TimeMin "TIME_MIN" Shape::Scalar, false, "Minute, from 0, UTC.";
+    TimeMon "TIME_MON" Shape::Scalar, false, "Month, from 0, UTC.";
+    TimeSec "TIME_SEC" Shape::Scalar, false, "Second, from 0, UTC.";
+    TimeWday "TIME_WDAY" Shape::Scalar, false, "Day of the week, Sunday is 0, UTC.";
+    TimeYear "TIME_YEAR" Shape::Scalar, false, "Year, UTC.";
+    Tx "TX" Shape::Collection, false, "The transaction's own variables, and captures as TX:0 to TX:9.";
+    UniqueId "UNIQUE_ID" Shape::Scalar, true, "The request id.";
+    UrlencodedError "URLENCODED_ERROR" Shape::Scalar, true, "1 when an argument holds a `%` without two hexadecimal digits.";
+    User "USER" STORE, true, "A persistent collection.";
+    Xml "XML" XML, true, "Text and attributes of an XML body.";
+}
+
+impl Var {
+    /// How many variables there are.
+    pub(crate) const COUNT: usize = TABLE.len();
+
+    /// The table's entry for this variable.
+    pub fn info(self) -> &'static VariableInfo {
+        // Discriminants are indices by construction of the macro; the fallback is never taken.
+        TABLE.get(self as usize).unwrap_or(&FALLBACK)
+    }
+
+    /// Looks a name up, case-insensitively.
+    pub fn by_name(name: &str) -> Option<Self> {
+        TABLE.iter().find(|info| info.name.eq_ignore_ascii_case(name)).map(|info| info.var)
+    }
+
+    /// Whether the variable's values are names (and their keys the same names).
+    pub(crate) const fn is_names(self) -> bool {
+        matches!(
+            self,
+            Self::ArgsNames
+                | Self::ArgsGetNames
+                | Self::ArgsPostNames
+                | Self::RequestHeadersNames
+                | Self::RequestCookiesNames
+                | Self::ResponseHeadersNames
+        )
+    }
+}
+
+const FALLBACK: VariableInfo =
+    VariableInfo { name: "", var: Var::Args, shape: Shape::Planned(""), stable: false, doc: "" };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_own_entry() {
+        for (index, info) in TABLE.iter().enumerate() {
+            assert_eq!(info.var as usize, index);
+            assert_eq!(Var::by_name(&info.name.to_lowercase()), Some(info.var));
+        }
+    }
+}
