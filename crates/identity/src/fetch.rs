@@ -78,6 +78,9 @@ pub(crate) fn client(extra_roots: Option<&[u8]>) -> Result<Client, KeyStoreError
             roots.add(certificate).map_err(|_| KeyStoreError::Roots)?;
         }
     }
+    if roots.is_empty() {
+        tracing::warn!("this system has no certificate authorities: key sets cannot be fetched over https");
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -51,6 +51,8 @@ mod mint;
 mod moment;
 mod provider;
 mod store;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use authenticate::{Authenticator, InvalidRealm};
