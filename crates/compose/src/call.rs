@@ -1,0 +1,82 @@
+//! One part's call.
+
+use crate::{Part, PartError};
+use portcullis_http::{BodyError, Budget, Fields, Framing, Held, Params, RequestHead, ResponseHead, Version};
+use portcullis_wire::collect;
+
+/// What a composition is made from: values of one request, and what goes out with each call.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// What the route's path pattern bound.
+    pub params: &'a Params,
+    /// The request's query, as it was sent, without the `?`.
+    pub query: Option<&'a str>,
+    /// The request's fields, less what hygiene dropped: what templates may refer to.
+    pub request: &'a Fields,
+    /// Fields that every call sends: `Host`, request id, trace, forwarding, identity. Nothing else of the request's
+    /// fields passes.
+    pub base: &'a Fields,
+    /// The account of the bytes that the parts' answers take.
+    pub budget: &'a Budget,
+}
+
+/// An answer's document, and the bytes held for it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) _held: Held,
+}
+
+/// Calls a part within its time.
+pub(crate) async fn call(part: &Part, input: &Input<'_>) -> Result<Answer, PartError> {
+    let head = request(part, input).ok_or(PartError::Value)?;
+    tokio::time::timeout(part.timeout, exchange(part, &head, input.budget))
+        .await
+        .unwrap_or(Err(PartError::Timeout))
+}
+
+/// The request, if every value is there and can stand where it should.
+fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
+    let mut target = part.path.path(input)?;
+    for (index, (name, template)) in part.query.iter().enumerate() {
+        target.push(if index == 0 { '?' } else { '&' });
+        portcullis_http::percent_encode_query(name.as_bytes(), &mut target);
+        target.push('=');
+        template.query(input, &mut target)?;
+    }
+    let mut head = RequestHead::default();
+    head.fields = input.base.clone();
+    head.set_line(b"GET", target.as_bytes(), Version::Http11);
+    head.fields.set("accept", "application/json").ok()?;
+    head.fields.set("accept-encoding", "identity").ok()?;
+    for (name, template) in &part.headers {
+        head.fields.set(name, template.header(input)?).ok()?;
+    }
+    Some(head)
+}
+
+async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<Answer, PartError> {
+    let mut answer = ResponseHead::default();
+    let mut lease = part.upstream.send(head, None, &mut answer).await.map_err(PartError::Upstream)?;
+    if !(200..300).contains(&answer.status) {
+        return Err(PartError::Status(answer.status));
+    }
+    if let Framing::Length(length) = answer.framing
+        && length > part.max_size as u64
+    {
+        return Err(PartError::TooLarge);
+    }
+    let is_coded = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+    if answer.fields.get_all("content-encoding").any(is_coded) {
+        return Err(PartError::NotJson);
+    }
+    let mut held = budget.hold(0).ok_or(PartError::OverBudget)?;
+    let mut body = Vec::new();
+    collect(&mut lease, part.max_size, &mut held, &mut body).await.map_err(|error| match error {
+        None => PartError::OverBudget,
+        Some(BodyError::TooLarge) => PartError::TooLarge,
+        Some(error) => PartError::Body(error),
+    })?;
+    let text = String::from_utf8(body).map_err(|_| PartError::NotJson)?;
+    Ok(Answer { text, _held: held })
+}
