@@ -83,14 +83,19 @@ const FORMATS: &[(&str, &str, &str)] = &[
     (
         "path",
         "A path; `{name}` takes one segment, a last `{*name}` the rest (one byte or more). It is compared with the \
-         normalized path: decoded, without dot segments and double slashes.",
+         normalized path, in which dot segments and double slashes are resolved and each character has one spelling.",
         "`\"/titles/{id}\"`, `\"/files/{*rest}\"`",
+    ),
+    (
+        "path template",
+        "A path to send, with parameters of the route's path: `{name}`, and `{*name}` last where the route's path has it.",
+        "`\"/titles/{id}\"`, `\"/{*rest}\"`",
     ),
     (
         "template",
         "A text with values of the request: `{name}` from the path, `{query.name}`, `{header.name}`; `{{` and `}}` for \
-         braces. Values are percent-encoded in paths and queries; a missing one fails the call.",
-        "`\"/titles/{id}\"`, `\"{query.lang}\"`",
+         braces. Values are percent-encoded in queries; a missing one fails the call.",
+        "`\"{id}\"`, `\"{query.lang}\"`",
     ),
     (
         "regex",
@@ -224,6 +229,7 @@ fn format_name(format: &str) -> &'static str {
         "host-port" => "endpoint",
         "host-pattern" => "host",
         "path-pattern" => "path",
+        "path-template" => "path template",
         "template" => "template",
         "rust-regex" => "regex",
         "name" => "name",

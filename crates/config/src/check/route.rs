@@ -7,7 +7,7 @@ use portcullis_diag::suggest;
 use super::Checker;
 use crate::codes;
 use crate::model::{Auth, BodyMode, Compose, RateLimit, Route};
-use crate::value::{RateKey, Reference, Template};
+use crate::value::{PathTemplate, RateKey, Reference, Template};
 
 impl Checker<'_> {
     pub(super) fn routes(&mut self) {
@@ -62,10 +62,6 @@ impl Checker<'_> {
             self.push(&[&at], diagnostic.help("each part has its own `path`"));
         }
         self.path_template(&at, rewrite, route);
-        if rewrite.references().any(|reference| !matches!(reference, Reference::Param(_))) {
-            let diagnostic = self.error(codes::BAD_VALUE, &at, "`rewrite` takes parameters of the path only");
-            self.push(&[&at], diagnostic);
-        }
     }
 
     fn compose(&mut self, path: &str, route: &Route, compose: &Compose) {
@@ -109,39 +105,49 @@ impl Checker<'_> {
         }
     }
 
-    /// A template that becomes a path.
-    fn path_template(&mut self, path: &str, template: &Template, route: &Route) {
-        if let Err(error) = template.check_path() {
-            let mut diagnostic =
-                self.error(codes::BAD_VALUE, path, format!("bad value for `{path}`")).label(error.message);
-            diagnostic.help = match template.as_str().contains('?') {
-                true if path.ends_with(".rewrite") => Some("the query string stays as it came".to_owned()),
-                true => Some("query parameters go into `query`".to_owned()),
-                false => error.help,
+    /// The parameters of a template that becomes a path: known, and one segment or the rest as in the route's
+    /// path.
+    fn path_template(&mut self, path: &str, template: &PathTemplate, route: &Route) {
+        for (name, is_rest) in template.params() {
+            let (message, right) = match (route.matches.path.takes_rest(name), is_rest) {
+                (None, _) => {
+                    self.unknown_param(path, name, route);
+                    continue;
+                }
+                (Some(true), false) => {
+                    ("one segment, but the route's path takes the rest there", format!("{{*{name}}}"))
+                }
+                (Some(false), true) => {
+                    ("the rest, but the route's path takes one segment there", format!("{{{name}}}"))
+                }
+                _ => continue,
             };
-            self.push(&[path], diagnostic);
+            let diagnostic = self.error(codes::CONFLICT, path, format!("`{name}` stands here for {message}"));
+            self.push(&[path], diagnostic.help(format!("write `{right}`")));
         }
-        self.references(path, template, route);
     }
 
     /// The parameters that a template names must be in the route's path.
     fn references(&mut self, path: &str, template: &Template, route: &Route) {
-        let pattern = &route.matches.path;
         for reference in template.references() {
             let Reference::Param(name) = reference else { continue };
-            if pattern.params().any(|param| param == name) {
-                continue;
+            if route.matches.path.takes_rest(name).is_none() {
+                self.unknown_param(path, name, route);
             }
-            let message = format!("the path `{pattern}` has no parameter `{name}`");
-            let diagnostic = self.error(codes::UNDEFINED, path, message);
-            let pattern_path = format!("{}.match.path", path.split('.').next().unwrap_or_default());
-            let diagnostic = self.also(diagnostic, &pattern_path, "the route's path");
-            let diagnostic = match suggest(name, pattern.params()) {
-                Some(similar) => diagnostic.help(format!("did you mean `{{{similar}}}`?")),
-                None => diagnostic,
-            };
-            self.push(&[path, &pattern_path], diagnostic);
         }
+    }
+
+    fn unknown_param(&mut self, path: &str, name: &str, route: &Route) {
+        let pattern = &route.matches.path;
+        let message = format!("the path `{pattern}` has no parameter `{name}`");
+        let diagnostic = self.error(codes::UNDEFINED, path, message);
+        let pattern_path = format!("{}.match.path", path.split('.').next().unwrap_or_default());
+        let diagnostic = self.also(diagnostic, &pattern_path, "the route's path");
+        let diagnostic = match suggest(name, pattern.params()) {
+            Some(similar) => diagnostic.help(format!("did you mean `{{{similar}}}`?")),
+            None => diagnostic,
+        };
+        self.push(&[path, &pattern_path], diagnostic);
     }
 
     fn conditions(&mut self, path: &str, route: &Route) {

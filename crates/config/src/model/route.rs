@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Addresses, Body, BodyMode, Compose, Response, RouteFirewall};
 use crate::value::{
-    ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, Rate, RateKey, Regex, Template,
+    ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate, RateKey, Regex,
     Timeout,
 };
 
@@ -28,7 +28,7 @@ pub struct Route {
     pub compose: Option<Compose>,
     /// The path that the upstream sees, with parameters of the route's path in it. Without it, the path stays
     /// as it came. The query string stays in any case.
-    pub rewrite: Option<Template>,
+    pub rewrite: Option<PathTemplate>,
     /// Who may call. Without it, everybody.
     pub auth: Option<Auth>,
     /// How often it may be called; all limits apply.

@@ -16,7 +16,7 @@ pub use address::{Cidr, HostPort};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
-pub use template::{Piece, Reference, Template};
+pub use template::{PathTemplate, Piece, Reference, Template};
 pub use token::{ClaimValues, HeaderName, HeaderValue, Method, RateKey, RuleSelector};
 pub(crate) use token::{NAME, name_schema};
 
@@ -112,6 +112,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "http-method" => of::<Method>(text),
         "name" => token::name(text),
         "path-pattern" => of::<PathPattern>(text),
+        "path-template" => of::<PathTemplate>(text),
         "rate" => of::<Rate>(text),
         "rate-key" => of::<RateKey>(text),
         "rule-selector" => of::<RuleSelector>(text),

@@ -22,7 +22,7 @@ pub struct PathPattern {
 /// One segment of a [`PathPattern`]: what stands between two slashes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathSegment {
-    /// These bytes; empty only at the end, for a trailing slash.
+    /// These bytes, in the spelling of the normalized path; empty only at the end, for a trailing slash.
     Literal(String),
     /// Any one segment that is not empty, under this name.
     Param(String),
@@ -76,6 +76,16 @@ impl PathPattern {
         &self.text
     }
 
+    /// Whether the parameter of this name takes the rest of the path; `None` when there is none of this name.
+    #[must_use]
+    pub fn takes_rest(&self, name: &str) -> Option<bool> {
+        self.segments.iter().find_map(|segment| match segment {
+            PathSegment::Param(param) if param == name => Some(false),
+            PathSegment::Rest(param) if param == name => Some(true),
+            _ => None,
+        })
+    }
+
     /// Its segments, in order; `/` is one empty literal.
     #[must_use]
     pub fn segments(&self) -> &[PathSegment] {
@@ -111,38 +121,60 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Bytes that stand for themselves in a normalized path segment (RFC 3986, pchar without percent-encoding).
-pub(super) fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
-}
-
-fn literal(segment: &str) -> Result<PathSegment, ValueError> {
-    if segment == "." || segment == ".." {
+/// The one spelling of a path segment, as normalization gives it: what RFC 3986 lets stand plainly stands
+/// plainly, everything else as `%HH`. Takes either spelling.
+pub(super) fn canonical(segment: &str) -> Result<String, ValueError> {
+    let wrong = |what: &str| ValueError::new(format!("{what} cannot stand in the segment \"{segment}\""));
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut chars = segment.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '%' => {
+                let digits = chars.by_ref().take(2).collect::<String>();
+                let byte = u8::from_str_radix(&digits, 16)
+                    .ok()
+                    .filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+                bytes.push(byte.filter(|_| digits.len() == 2).ok_or_else(|| {
+                    ValueError::new(format!("`%` without two hexadecimal digits in \"{segment}\""))
+                        .help("match it with a parameter")
+                })?);
+            }
+            '{' | '}' => {
+                let help = "a parameter is a whole segment, such as \"/{id}\" or a last \"/{*rest}\"";
+                return Err(wrong("a brace").help(help));
+            }
+            '?' | '#' => return Err(wrong(&format!("`{char}`")).help("a path ends before its query")),
+            '*' => {
+                return Err(
+                    wrong("`*`").help("write \"{*rest}\" for the rest of the path, or %2A for a star")
+                );
+            }
+            _ => bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ValueError::new(format!("\"{segment}\" does not decode to UTF-8")))?;
+    if let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, '/' | '\\' | ';' | '%')) {
+        return Err(wrong(&format!("{bad:?}")).help("match it with a parameter"));
+    }
+    if text == "." || text == ".." {
         return Err(ValueError::new("dot segments never reach a route: the normalized path has none"));
     }
-    if let Some(bad) = segment.chars().find(|c| !c.is_ascii() || !is_path_byte(*c as u8)) {
-        let error = ValueError::new(format!("{bad:?} cannot stand in the segment \"{segment}\""));
-        return Err(match bad {
-            '{' | '}' => {
-                error.help("a parameter is a whole segment, such as \"/{id}\" or a last \"/{*rest}\"")
-            }
-            '?' | '#' => error.help("match the query with `query`"),
-            '*' => error.help("write \"{*rest}\" for the rest of the path"),
-            _ => error.help("match it with a parameter: routes see the decoded, normalized path"),
-        });
-    }
-    Ok(PathSegment::Literal(segment.to_owned()))
+    Ok(text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    }))
 }
 
 fn segment(text: &str, is_last: bool) -> Result<PathSegment, ValueError> {
     let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
         return match text {
             "" if !is_last => Err(ValueError::new("an empty segment (`//`) never reaches a route")),
-            "*" => {
-                Err(ValueError::new("\"*\" would match a literal star")
-                    .help("write \"{*rest}\" or \"{name}\""))
-            }
-            _ => literal(text),
+            _ => canonical(text).map(PathSegment::Literal),
         };
     };
     let (name, is_rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
@@ -252,10 +284,19 @@ mod tests {
             assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
         }
         for text in [
-            "", "a", "/a//b", "/../a", "/./", "/a b", "/%41", "/é", "/{a}/{a}", "/{*a}/b", "/{}", "/x{a}",
-            "/*", "/a?b",
+            "", "a", "/a//b", "/../a", "/./", "/%2e", "/%4", "/%+1", "/%FF", "/%2F", "/a;b", "/a\\b",
+            "/{a}/{a}", "/{*a}/b", "/{}", "/x{a}", "/*", "/a?b", "/\n",
         ] {
             assert!(text.parse::<PathPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn literals_take_the_spelling_of_the_normalized_path() {
+        for (text, shape) in
+            [("/a b", "/a%20b"), ("/é", "/%C3%A9"), ("/%41%2a", "/A*"), ("/%c3%a9", "/%C3%A9")]
+        {
+            assert_eq!(text.parse::<PathPattern>().unwrap().shape(), shape);
         }
     }
 
@@ -276,6 +317,19 @@ mod tests {
     }
 
     proptest! {
+        /// Or a route could be written that no request reaches, or that another reading of the path avoids.
+        #[test]
+        fn literals_are_what_normalization_gives(text in "(/([a-zA-Z~*'@. é]|%[0-9a-fA-F]{2}|%25){1,6}){1,3}/?") {
+            if let Ok(pattern) = text.parse::<PathPattern>() {
+                let shape = pattern.shape();
+                let target = portcullis_http::Target::parse(shape.as_bytes());
+                prop_assert_eq!(target.as_ref().map(portcullis_http::Target::path), Ok(shape.as_str()));
+                if text.is_ascii() && !text.contains(' ') {
+                    prop_assert_eq!(target, portcullis_http::Target::parse(text.as_bytes()));
+                }
+            }
+        }
+
         #[test]
         fn any_text_is_read_or_refused(text in "[/{}*a-z.%é?]{0,20}") {
             for format in ["path-pattern", "host-pattern", "rust-regex"] {

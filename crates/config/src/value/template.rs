@@ -3,16 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::pattern::{is_name, is_path_byte};
+use super::pattern::{canonical, is_name};
 use super::{HeaderName, ValueError, string_value};
 
 /// A text with references in braces: `{name}` is a parameter of the route's path, `{query.name}` a query
 /// parameter, `{header.name}` a request header. `{{` and `}}` stand for the braces themselves. What is put in
-/// is percent-encoded where it lands in a path or a query; a reference without a value fails.
+/// is percent-encoded where it lands in a query; a reference without a value fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
     text: String,
     pieces: Vec<Piece>,
+}
+
+/// A path with parameters of the route's path: `{name}` is exactly one segment or a part of one, a last
+/// `{*name}` the rest of the path. The literals are kept in the spelling of normalized paths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PathTemplate {
+    text: String,
+    params: Vec<(String, bool)>,
 }
 
 /// One piece of a [`Template`].
@@ -27,7 +35,7 @@ pub enum Piece {
 /// Where a [`Piece::Value`] comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
-    /// The parameter of this name in the route's path pattern. A `{*rest}` keeps its slashes.
+    /// The parameter of this name in the route's path pattern.
     Param(String),
     /// The first query parameter of this name.
     Query(String),
@@ -55,36 +63,13 @@ impl Template {
             Piece::Value(reference) => Some(reference),
         })
     }
-
-    /// Whether the template can be the path of a request: it begins with a slash, and its literals are
-    /// normalized path bytes.
-    ///
-    /// # Errors
-    /// Says what cannot stand in a path.
-    pub fn check_path(&self) -> Result<(), ValueError> {
-        if !self.text.starts_with('/') {
-            return Err(ValueError::new(format!("the path \"{}\" does not begin with a slash", self.text)));
-        }
-        for piece in &self.pieces {
-            let Piece::Literal(text) = piece else { continue };
-            if let Some(bad) = text.chars().find(|c| !c.is_ascii() || !(is_path_byte(*c as u8) || *c == '/'))
-            {
-                return Err(ValueError::new(format!("{bad:?} cannot stand in the path \"{}\"", self.text)));
-            }
-        }
-        if self.text.contains("//") || self.text.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return Err(ValueError::new(format!("the path \"{}\" has empty or dot segments", self.text)));
-        }
-        Ok(())
-    }
 }
 
 fn reference(text: &str) -> Result<Reference, ValueError> {
-    let bare = text.strip_prefix('*').unwrap_or(text);
     match text.split_once('.') {
         Some(("query", name)) if !name.is_empty() => Ok(Reference::Query(name.to_owned())),
         Some(("header", name)) => name.parse().map(Reference::Header),
-        None if is_name(bare) => Ok(Reference::Param(bare.to_owned())),
+        None if is_name(text) => Ok(Reference::Param(text.to_owned())),
         _ => Err(ValueError::new(format!("\"{{{text}}}\" refers to nothing"))
             .help("write \"{name}\" for a path parameter, \"{query.name}\" or \"{header.name}\"")),
     }
@@ -126,6 +111,74 @@ impl FromStr for Template {
     }
 }
 
+impl PathTemplate {
+    /// The template, its literals in the spelling of normalized paths.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The parameters it needs, in order, each with whether it takes the rest of the path.
+    pub fn params(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.params.iter().map(|(name, is_rest)| (name.as_str(), *is_rest))
+    }
+}
+
+impl FromStr for PathTemplate {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let path = text.strip_prefix('/').ok_or_else(|| {
+            ValueError::new(format!("the path \"{text}\" does not begin with a slash"))
+                .help(format!("write \"/{text}\""))
+        })?;
+        let mut out = Self { text: String::with_capacity(text.len()), params: Vec::new() };
+        let count = path.split('/').count();
+        for (at, segment) in path.split('/').enumerate() {
+            out.text.push('/');
+            let is_last = at + 1 == count;
+            if segment.is_empty() && !is_last {
+                return Err(ValueError::new(format!("the path \"{text}\" has an empty segment (`//`)")));
+            }
+            out.segment(segment, is_last)?;
+        }
+        Ok(out)
+    }
+}
+
+impl PathTemplate {
+    fn segment(&mut self, segment: &str, is_last: bool) -> Result<(), ValueError> {
+        let mut rest = segment;
+        while let Some((before, after)) = rest.split_once('{') {
+            self.text.push_str(&canonical(before)?);
+            let (name, tail) = after
+                .split_once('}')
+                .ok_or_else(|| ValueError::new(format!("a brace in \"{segment}\" has no partner")))?;
+            let (bare, is_rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+            if !is_name(bare) {
+                return Err(ValueError::new(format!("\"{{{name}}}\" is not a parameter"))
+                    .help("a path takes parameters of the route's path only, such as \"{id}\" or a last \"{*rest}\""));
+            }
+            if is_rest && !(is_last && tail.is_empty() && before.is_empty()) {
+                return Err(ValueError::new(format!("\"{{{name}}}\" is the last segment or none")));
+            }
+            self.text.push_str(&format!("{{{name}}}"));
+            self.params.push((bare.to_owned(), is_rest));
+            rest = tail;
+        }
+        self.text.push_str(&canonical(rest)?);
+        Ok(())
+    }
+}
+
+impl fmt::Display for PathTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+string_value!(PathTemplate, "path-template", r"^/", ["/titles/{id}", "/{*rest}"]);
+
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -147,7 +200,7 @@ mod tests {
 
     #[test]
     fn pieces() {
-        let template: Template = "/a/{id}{{x}}/{*rest}".parse().unwrap();
+        let template: Template = "/a/{id}{{x}}/{rest}".parse().unwrap();
         assert_eq!(
             template.pieces(),
             [
@@ -166,10 +219,27 @@ mod tests {
 
     #[test]
     fn paths() {
-        let check = |text: &str| text.parse::<Template>().unwrap().check_path();
-        assert!(check("/a/{id}").is_ok());
-        for text in ["a", "", "/a?b={id}", "/a//b", "/../{id}", "/a b", "{id}", "/é"] {
-            assert!(check(text).is_err(), "{text}");
+        let template: PathTemplate = "/a b/{id}.json/{*rest}".parse().unwrap();
+        assert_eq!(template.as_str(), "/a%20b/{id}.json/{*rest}");
+        assert_eq!(template.params().collect::<Vec<_>>(), [("id", false), ("rest", true)]);
+        for text in ["/", "/a/", "/{*rest}", "/%C3%A9"] {
+            assert_eq!(text.parse::<PathTemplate>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "a",
+            "/a?b={id}",
+            "/a//b",
+            "/../a",
+            "{id}",
+            "/{",
+            "/}",
+            "/{}",
+            "/{query.q}",
+            "/{*rest}/a",
+            "/x{*rest}",
+        ] {
+            assert!(text.parse::<PathTemplate>().is_err(), "{text}");
         }
     }
 
@@ -177,6 +247,9 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "[{}a-z.*/]{0,20}") {
             drop(text.parse::<Template>());
+            if let Ok(template) = format!("/{text}").parse::<PathTemplate>() {
+                prop_assert_eq!(template.as_str().parse::<PathTemplate>(), Ok(template));
+            }
         }
     }
 }
