@@ -2,6 +2,7 @@
 
 use crate::json;
 use crate::keys::{KeyError, KeySet, VerificationKey};
+use crate::token::parse_algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
@@ -105,7 +106,7 @@ fn read_key(jwk: &Map<String, Value>, origin: Origin) -> Result<VerificationKey,
     };
     let pinned: Option<Algorithm> = match jwk.get("alg") {
         None => None,
-        Some(name) => Some(name.as_str().and_then(|n| n.parse().ok()).ok_or(KeyError::NoAlgorithm)?),
+        Some(name) => Some(name.as_str().and_then(parse_algorithm).ok_or(KeyError::NoAlgorithm)?),
     };
     let allowed = |algorithm: Algorithm| {
         pinned.is_none_or(|only| only == algorithm)
@@ -119,4 +120,31 @@ fn without_zeros(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&bytes, Origin::Remote).is_err());
+        }
+
+        #[test]
+        fn arbitrary_parameters_never_panic(
+            kty in "RSA|EC|OKP|oct",
+            crv in "P-256|P-384|Ed25519|x",
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 4),
+            remote in any::<bool>(),
+        ) {
+            let part = |at: usize| parts.get(at).map(|part| URL_SAFE_NO_PAD.encode(part));
+            let jwk = json!({"kty": kty, "crv": crv, "n": part(0), "e": part(1), "x": part(2), "y": part(3), "k": part(0)});
+            let origin = if remote { Origin::Remote } else { Origin::File };
+            let _ = read(json!({"keys": [jwk]}).to_string().as_bytes(), origin);
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Keys that verify, each pinned to the algorithms it is for.
 
 use crate::TokenError;
+use crate::proved::{Fingerprint, Proved};
 use crate::token::Token;
 use aws_lc_rs::signature::{self as sig, ParsedPublicKey, RsaPublicKeyComponents};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use std::fmt;
 
 /// Bytes that no log may show: `Debug` hides them and there is no `Display`.
@@ -30,14 +31,24 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The material of a key from the configuration.
-#[derive(Clone, Debug)]
+/// The material of a key from the configuration. `Debug` hides it, also a PEM: it may be a private one, put there
+/// by mistake.
+#[derive(Clone)]
 pub enum KeyMaterial {
     /// The shared secret of an HMAC, as raw bytes; at least as long as the hash (RFC 7518 §3.2): 32 bytes for
     /// HS256, 48 for HS384, 64 for HS512.
     Secret(Secret),
     /// A public key in PEM: `PUBLIC KEY` (RSA, P-256, P-384, Ed25519) or `RSA PUBLIC KEY`.
     PublicPem(String),
+}
+
+impl fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyMaterial::Secret(_) => "Secret(…)",
+            KeyMaterial::PublicPem(_) => "PublicPem(…)",
+        })
+    }
 }
 
 /// A key from the configuration.
@@ -127,7 +138,7 @@ impl VerificationKey {
             KeyMaterial::PublicPem(pem) => Self::from_pem(pem),
         }?;
         let short = matches!(key.material, KeyMaterial::Secret(_))
-            && allowed.iter().any(|a| a.family() == jsonwebtoken::AlgorithmFamily::Hmac);
+            && allowed.iter().any(|a| a.family() == AlgorithmFamily::Hmac);
         let made = made.with_kid(key.kid.clone()).restricted(|algorithm| {
             allowed.contains(&algorithm) && key.algorithm.is_none_or(|only| only == algorithm)
         });
@@ -267,9 +278,12 @@ fn is_small_order(point: &[u8]) -> bool {
     }
 }
 
-/// Keys that one source gives.
+/// Keys that one source gives, and what they have proved.
 #[derive(Debug, Default)]
-pub(crate) struct KeySet(Vec<VerificationKey>);
+pub(crate) struct KeySet {
+    keys: Vec<VerificationKey>,
+    proved: Proved,
+}
 
 /// What a set of keys says of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,27 +302,37 @@ const MAX_TRIES: usize = 4;
 
 impl KeySet {
     pub(crate) fn new(keys: Vec<VerificationKey>) -> Self {
-        KeySet(keys)
+        KeySet { keys, proved: Proved::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     pub(crate) fn into_keys(self) -> impl Iterator<Item = VerificationKey> {
-        self.0.into_iter()
+        self.keys.into_iter()
     }
 
-    /// Tries the keys that fit. Ids that stand twice in a set (RFC 7517 §4.5 allows it) are each tried.
+    /// Tries the keys that fit. Ids that stand twice in a set (RFC 7517 §4.5 allows it) are each tried. A token
+    /// that was proved before is not proved again, except by HMAC, which costs no more than remembering.
     pub(crate) fn prove(&self, token: &Token<'_>) -> Proof {
-        let mut proof = Proof::NoKey;
-        for key in self.0.iter().filter(|key| key.fits(token)).take(MAX_TRIES) {
-            if key.verify(token.algorithm, token.signing_input.as_bytes(), token.signature) {
-                return Proof::Good;
-            }
-            proof = Proof::Bad;
+        let mut fitting = self.keys.iter().filter(|key| key.fits(token)).take(MAX_TRIES).peekable();
+        if fitting.peek().is_none() {
+            return Proof::NoKey;
         }
-        proof
+        let symmetric = token.algorithm.family() == AlgorithmFamily::Hmac;
+        let print = if symmetric { None } else { Fingerprint::of(token.text) };
+        if print.as_ref().is_some_and(|print| self.proved.contains(print)) {
+            return Proof::Good;
+        }
+        let input = token.signing_input.as_bytes();
+        if !fitting.any(|key| key.verify(token.algorithm, input, token.signature)) {
+            return Proof::Bad;
+        }
+        if let Some(print) = print {
+            self.proved.insert(print);
+        }
+        Proof::Good
     }
 }
 

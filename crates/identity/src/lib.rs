@@ -49,6 +49,7 @@ mod jwks;
 mod keys;
 mod mint;
 mod moment;
+mod proved;
 mod provider;
 mod store;
 #[cfg(test)]
@@ -66,4 +67,4 @@ pub use mint::{MintError, SigningKey, mint};
 pub use moment::Moment;
 pub use provider::{JwksSource, KeyStatus, Provider, ProviderError, ProviderSettings};
 pub use store::{KeyStore, SourceStatus};
-pub use token::MAX_TOKEN;
+pub use token::{MAX_TOKEN, parse_algorithm};

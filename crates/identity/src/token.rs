@@ -10,8 +10,17 @@ use serde_json::{Map, Value};
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
+/// The algorithm of a name in JWA: those of RFC 7518 §3.1 but ES512 and `none`, `EdDSA` (RFC 8037), which is
+/// Ed25519 here, and `Ed25519` itself (RFC 9864). Case counts.
+#[must_use]
+pub fn parse_algorithm(name: &str) -> Option<Algorithm> {
+    if name == "Ed25519" { Some(Algorithm::EdDSA) } else { name.parse().ok() }
+}
+
 /// A token whose form is right. Nothing in it is proved.
 pub(crate) struct Token<'a> {
+    /// The whole token.
+    pub(crate) text: &'a str,
     /// What the signature covers: header, dot, claims, as they came.
     pub(crate) signing_input: &'a str,
     /// The signature, still base64url.
@@ -40,7 +49,7 @@ impl<'a> Token<'a> {
         let header = json::object(&decode(header)?).map_err(|_| TokenError::Json)?;
         let (algorithm, kid, typ) = read_header(&header)?;
         let claims = json::object(&decode(claims)?).map_err(|_| TokenError::Json)?;
-        Ok(Token { signing_input, signature, algorithm, kid, typ, claims })
+        Ok(Token { text, signing_input, signature, algorithm, kid, typ, claims })
     }
 
     /// `iss`, unproved: it only chooses whose keys to prove it with.
@@ -63,6 +72,6 @@ fn read_header(
         Some(_) => Err(TokenError::Header),
     };
     // Case counts (RFC 7515 §4.1.1), and `none` is no algorithm here.
-    let algorithm = text("alg")?.and_then(|name| name.parse().ok()).ok_or(TokenError::Algorithm)?;
+    let algorithm = text("alg")?.and_then(|name| parse_algorithm(&name)).ok_or(TokenError::Algorithm)?;
     Ok((algorithm, text("kid")?, text("typ")?))
 }

@@ -9,6 +9,7 @@ use portcullis_http::{
     AuthFailure, Client, ClientAddress, Exchange, Guard as _, Host, Malformed, Method, Principal, Rejection,
     RequestHead, RequestId, Scheme, Target, TraceContext, Version,
 };
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -255,4 +256,12 @@ fn conditions_that_cannot_be_written_or_met_are_errors() {
     let claims = vec![ClaimRule { name: "tenant".into(), any_of: Vec::new() }];
     let settings = AuthorizerSettings { claims, ..AuthorizerSettings::default() };
     assert_eq!(Authorizer::new(settings, "api").unwrap_err(), AuthorizerError::NoValues("tenant".into()));
+}
+
+proptest! {
+    #[test]
+    fn no_field_value_panics_or_passes(value in "(Bearer |bearer  |)[!-~]{0,40}( [!-~]{0,20})?") {
+        let fields = [("Authorization", value.trim())];
+        prop_assert!(check(&guard(true), &fields).is_err());
+    }
 }

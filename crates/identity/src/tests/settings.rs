@@ -162,9 +162,10 @@ fn secrets_do_not_show() {
     let key = StaticKey { kid: None, algorithm: None, material: KeyMaterial::Secret(secret.clone()) };
     let mut settings = forge::settings(&[Algorithm::HS256]);
     settings.keys = vec![key.clone()];
+    let mistaken = static_key(&pem);
     let compiled = VerificationKey::from_static(&key, &[Algorithm::HS256]).unwrap();
     let shown = format!(
-        "{secret:?} {signing:?} {key:?} {settings:?} {compiled:?} {:?}",
+        "{secret:?} {signing:?} {key:?} {settings:?} {compiled:?} {mistaken:?} {:?}",
         forge::make(settings.clone())
     );
     let body = pem.lines().nth(1).unwrap();
