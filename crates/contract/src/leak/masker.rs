@@ -78,7 +78,9 @@ impl Masker {
     /// [`Leaked`] in block mode, once a leak is found and ever after: nothing of it has been given out, and
     /// nothing more will be.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Leaked> {
-        self.buffer.extend_from_slice(chunk);
+        if self.blocked.is_none() {
+            self.buffer.extend_from_slice(chunk);
+        }
         self.advance(out, false)
     }
 

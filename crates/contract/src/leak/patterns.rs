@@ -282,3 +282,46 @@ fn host(suffix: &str, at: usize, text: &[u8], floor: usize, last: bool) -> Outco
     }
     Outcome::Yes(Found { kind: Kind::InternalAddress, start, end, then: Then::Nothing })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The masker relies on it that of two anchors the one that begins first is also decided first, though it be
+    /// complete only later: so none may hold another.
+    #[test]
+    fn no_anchor_holds_another() {
+        let patterns = Patterns::compile(Kinds::ALL).unwrap();
+        for (one, _) in &patterns.targets {
+            for (other, _) in &patterns.targets {
+                assert!(one == other || !one.contains(other), "`{one}` holds `{other}`");
+            }
+        }
+    }
+
+    /// Each rule's anchors are what its expression begins with: a candidate at any of them is not dead at once.
+    #[test]
+    fn every_anchor_begins_its_rule() {
+        for entry in TABLE {
+            let rule = Rule { entry, dfa: automaton(entry.regex).unwrap() };
+            for anchor in entry.anchors {
+                assert!(rule.longest(0, anchor.as_bytes(), false).is_err(), "{anchor} of {}", entry.regex);
+            }
+        }
+    }
+
+    /// Whatever follows an anchor, the decision is not further away than what a masker may hold.
+    #[test]
+    fn every_decision_is_bounded() {
+        for entry in TABLE {
+            let rule = Rule { entry, dfa: automaton(entry.regex).unwrap() };
+            for anchor in entry.anchors {
+                for filler in 0..=u8::MAX {
+                    let mut text = anchor.as_bytes().to_vec();
+                    text.resize(crate::MAX_HELD - MAX_NAME, filler);
+                    assert!(rule.longest(0, &text, false).is_ok(), "{anchor} of {}", entry.regex);
+                }
+            }
+        }
+    }
+}
