@@ -28,6 +28,7 @@
 
 mod answer;
 mod client;
+pub mod ftw;
 mod gate;
 mod gateway;
 mod h2;
