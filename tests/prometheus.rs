@@ -18,9 +18,10 @@ SecRule ARGS "@contains attack" "id:1099001,phase:2,deny,status:403,log,msg:'A w
 /// A gateway in front of one origin, after one request of each kind.
 fn used_gateway(origin: &Origin) -> Gateway {
     let upstream = origin.address();
-    let gateway = Gateway::builder(env!("CARGO_BIN_EXE_portcullis")).file("rules/test.conf", RULES).start(|ports| {
-        format!(
-            r#"
+    let gateway =
+        Gateway::builder(env!("CARGO_BIN_EXE_portcullis")).file("rules/test.conf", RULES).start(|ports| {
+            format!(
+                r#"
             admin.listen = "{admin}"
             [[listener]]
             name = "public"
@@ -38,10 +39,10 @@ fn used_gateway(origin: &Origin) -> Gateway {
             rate = "1/h"
             burst = 3
             "#,
-            admin = ports.admin,
-            public = ports.public,
-        )
-    });
+                admin = ports.admin,
+                public = ports.public,
+            )
+        });
     let statuses = ["/all/1", "/all/1?q=attack", "/nowhere", "/all/2", "/all/3", "/all/4", "/all/5"]
         .map(|path| get(gateway.public(), path).status());
     assert_eq!(statuses[..3], [200, 403, 404]);
@@ -51,7 +52,8 @@ fn used_gateway(origin: &Origin) -> Gateway {
 
 /// Whether a tool is there. `tests/run` installs it; who runs cargo alone may lack it.
 fn have(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found =
+        Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "{tool} is not installed");
     if !found {
         eprintln!("SKIP: {tool} is not installed; tests/run installs it");
@@ -67,7 +69,9 @@ fn promtool_has_nothing_to_say() {
     let origin = Origin::answering(Answer::ok("fine"));
     let gateway = used_gateway(&origin);
     let metrics = get(gateway.admin(), "/metrics");
-    assert!(metrics.header("content-type").is_some_and(|value| value.starts_with("text/plain; version=0.0.4")));
+    assert!(
+        metrics.header("content-type").is_some_and(|value| value.starts_with("text/plain; version=0.0.4"))
+    );
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -151,6 +151,10 @@ struct Labels {
     limit: LabelSet,
 }
 
+/// What can leak. Their series exist from the start, at zero: `increase()` does not see a counter's first
+/// value, and one response that was withheld is worth an alert.
+const LEAK_KINDS: [&str; 4] = ["card", "secret", "internal_address", "stack_trace"];
+
 /// The build, for `portcullis_build_info`.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo<'a> {
@@ -169,7 +173,7 @@ impl Metrics {
         let registry = Registry::new();
         let r = &registry;
         Gauges::register(r, &c::BUILD_INFO)?.with([build.version, build.rustc]).set(1);
-        Ok(Metrics {
+        let metrics = Metrics {
             requests: Counters::register(r, &c::REQUESTS)?,
             request_duration: Histograms::register(r, &c::REQUEST_DURATION)?,
             in_flight: gauge(r, &c::REQUESTS_IN_FLIGHT)?,
@@ -201,7 +205,15 @@ impl Metrics {
             labels: Labels::default(),
             budget: Mutex::new(None),
             registry,
-        })
+        };
+        for kind in LEAK_KINDS {
+            metrics.leaks(kind, LeakAction::Mask, 0);
+            metrics.leaks(kind, LeakAction::Block, 0);
+        }
+        for result in ["success", "failure"] {
+            metrics.reloads.with([result]);
+        }
+        Ok(metrics)
     }
 
     /// The handle of a configured route. Made when a snapshot compiles.
