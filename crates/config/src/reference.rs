@@ -94,8 +94,8 @@ const FORMATS: &[(&str, &str, &str)] = &[
     (
         "template",
         "A text with values of the request: `{name}` from the path, `{query.name}`, `{header.name}`; `{{` and `}}` for \
-         braces. Values are percent-encoded in queries; a missing one fails the call.",
-        "`\"{id}\"`, `\"{query.lang}\"`",
+         braces. Values are percent-encoded in paths and queries; a missing one fails the call.",
+        "`\"/titles/{id}\"`, `\"{query.lang}\"`",
     ),
     (
         "regex",

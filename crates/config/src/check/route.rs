@@ -84,7 +84,14 @@ impl Checker<'_> {
                 &format!("{path}.upstream"),
                 self.config.upstream.keys(),
             );
-            self.path_template(&format!("{path}.path"), &part.path, route);
+            let at = format!("{path}.path");
+            if let Err(error) = part.path.check_path() {
+                let mut diagnostic = self.error(codes::BAD_VALUE, &at, format!("bad value for `{at}`"));
+                diagnostic.label = error.message;
+                diagnostic.help = error.help;
+                self.push(&[&at], diagnostic);
+            }
+            self.references(&at, &part.path, route);
             for (what, templates) in [("query", &part.query), ("headers", &part.headers)] {
                 for (name, template) in templates {
                     self.references(&format!("{path}.{what}.{name}"), template, route);

@@ -71,9 +71,9 @@ pub struct Json {
     /// Members of one object.
     #[schemars(range(min = 1))]
     pub max_keys: u32,
-    /// Elements of one array.
+    /// Items of one array.
     #[schemars(range(min = 1))]
-    pub max_elements: u32,
+    pub max_items: u32,
     /// Values in the whole document, arrays and objects included.
     #[schemars(range(min = 1))]
     pub max_values: u32,
@@ -88,7 +88,7 @@ impl Default for Json {
         Self {
             max_depth: 64,
             max_keys: 1_000,
-            max_elements: 10_000,
+            max_items: 10_000,
             max_values: 100_000,
             max_string: ByteSize::from_kib(256),
             duplicate_keys: DuplicateKeys::Reject,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{ByteSize, PathTemplate, Template, Timeout};
+use crate::value::{ByteSize, Template, Timeout};
 
 /// A composition: all parts are called at once and merged, in this order, into one JSON object.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +29,8 @@ pub struct Part {
     pub name: String,
     /// The upstream that is called.
     pub upstream: String,
-    /// The path that is asked for, with parameters of the route's path in it.
-    pub path: PathTemplate,
+    /// The path that is asked for, with values of the request percent-encoded into it.
+    pub path: Template,
     /// Query parameters to send.
     #[serde(default)]
     pub query: BTreeMap<String, Template>,

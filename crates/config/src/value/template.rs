@@ -8,7 +8,7 @@ use super::{HeaderName, ValueError, string_value};
 
 /// A text with references in braces: `{name}` is a parameter of the route's path, `{query.name}` a query
 /// parameter, `{header.name}` a request header. `{{` and `}}` stand for the braces themselves. What is put in
-/// is percent-encoded where it lands in a query; a reference without a value fails.
+/// is percent-encoded where it lands in a path or a query; a reference without a value fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
     text: String,
@@ -63,13 +63,41 @@ impl Template {
             Piece::Value(reference) => Some(reference),
         })
     }
+
+    /// Whether the template makes a path: it begins with a slash and its literals are spelled as in normalized
+    /// paths.
+    ///
+    /// # Errors
+    /// Says what cannot stand in a path, or how it is spelled.
+    pub fn check_path(&self) -> Result<(), ValueError> {
+        if !self.text.starts_with('/') {
+            return Err(ValueError::new(format!("the path \"{}\" does not begin with a slash", self.text)));
+        }
+        if self.text.contains("//") || self.text.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(ValueError::new(format!("the path \"{}\" has empty or dot segments", self.text)));
+        }
+        let literals = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(text) => Some(text),
+            Piece::Value(_) => None,
+        });
+        for segment in literals.flat_map(|text| text.split('/')).filter(|text| !matches!(*text, "." | "..")) {
+            let spelled = canonical(segment)?;
+            if spelled != segment {
+                return Err(ValueError::new(format!("\"{segment}\" is not spelled as in a normalized path"))
+                    .help(format!("write \"{spelled}\"")));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn reference(text: &str) -> Result<Reference, ValueError> {
+    // `{*rest}` may be written as in the route's path; it is the same value.
+    let bare = text.strip_prefix('*').unwrap_or(text);
     match text.split_once('.') {
         Some(("query", name)) if !name.is_empty() => Ok(Reference::Query(name.to_owned())),
         Some(("header", name)) => name.parse().map(Reference::Header),
-        None if is_name(text) => Ok(Reference::Param(text.to_owned())),
+        None if is_name(bare) => Ok(Reference::Param(bare.to_owned())),
         _ => Err(ValueError::new(format!("\"{{{text}}}\" refers to nothing"))
             .help("write \"{name}\" for a path parameter, \"{query.name}\" or \"{header.name}\"")),
     }
@@ -215,6 +243,18 @@ mod tests {
         for text in ["{", "}", "{}", "{a", "{1}", "{query.}", "{header.a b}", "{cookie.a}"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn templates_that_make_paths() {
+        let check = |text: &str| text.parse::<Template>().unwrap().check_path();
+        for text in ["/a/{id}", "/a/{query.q}/{*rest}", "/{a}.{b}", "/a%20b"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        for text in ["a", "", "/a?b={id}", "/a//b", "/../a", "{id}", "/{{a}}"] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        assert_eq!(check("/a b/{id}").unwrap_err().help.as_deref(), Some("write \"a%20b\""));
     }
 
     #[test]
