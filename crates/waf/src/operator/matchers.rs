@@ -46,14 +46,12 @@ fn contains_word(value: &[u8], word: &[u8]) -> bool {
     })
 }
 
-/// The address a value writes; an IPv4-mapped IPv6 address is the IPv4 address.
-pub(crate) fn address(value: &[u8]) -> Option<IpAddr> {
-    let address: IpAddr = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
-    Some(address.to_canonical())
-}
-
+/// Whether the value writes an address of one of the networks. An IPv4-mapped IPv6 address is the IPv4 address.
 pub(crate) fn ip_match(networks: &[IpNet], value: &[u8]) -> bool {
-    address(value).is_some_and(|address| networks.iter().any(|net| net.contains(&address)))
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let Ok(address) = text.trim().parse::<IpAddr>() else { return false };
+    let address = address.to_canonical();
+    networks.iter().any(|net| net.contains(&address))
 }
 
 pub(crate) fn url_encoding_is_invalid(mut value: &[u8]) -> bool {

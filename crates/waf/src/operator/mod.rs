@@ -269,9 +269,18 @@ pub(crate) fn parse_networks(list: &str) -> Result<Box<[IpNet]>, String> {
         .map(|word| {
             let net =
                 word.parse::<IpNet>().or_else(|_| word.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
-            net.map_err(|_| format!("`{word}` is neither an IP address nor a network such as 10.0.0.0/8"))
+            net.map(canonical)
+                .map_err(|_| format!("`{word}` is neither an IP address nor a network such as 10.0.0.0/8"))
         })
         .collect()
+}
+
+/// A network of IPv4-mapped IPv6 addresses is the IPv4 network.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, prefix)| ipnet::Ipv4Net::new(address, prefix).ok());
+    v4.map_or(net, IpNet::V4)
 }
 
 #[cfg(test)]

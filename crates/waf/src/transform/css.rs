@@ -3,8 +3,9 @@
 use super::is_space;
 use super::url::hex_value;
 
-/// `\` and one to six hexadecimal digits give one byte (the last two digits; full-width forms of ASCII give what they
-/// look like), one white space after them is swallowed; `\` and a newline vanish; `\c` gives `c`.
+/// `\` and one to six hexadecimal digits give the code point, as browsers read it: one byte up to 255, UTF-8 above, full-width
+/// forms of ASCII as what they look like. One white space after them is swallowed; `\` and a newline vanish; `\c` gives
+/// `c`.
 pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) {
     while let Some((&first, rest)) = input.split_first() {
         input = rest;
@@ -29,7 +30,14 @@ pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) {
         let low = (code & 0xff) as u8;
         // With four or more digits, FF01..FF5E (leading zeros allowed) are the full-width forms.
         let full_width = digits >= 4 && code >> 8 == 0xff && (0x01..0x5f).contains(&low);
-        out.push(if full_width { low + 0x20 } else { low });
+        match u8::try_from(code) {
+            Ok(byte) => out.push(byte),
+            Err(_) if full_width => out.push(low + 0x20),
+            Err(_) => {
+                let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
         input = rest.get(digits..).unwrap_or_default();
         if let Some((&next, tail)) = input.split_first()
             && is_space(next)

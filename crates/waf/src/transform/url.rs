@@ -77,9 +77,10 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) {
 /// byte each, or to a run of bytes when the third field's run is as long as the range.
 const BEST_FIT: &[(u16, u16, &[u8])] = &[
     (0x00a0, 0x00a2, b" !c"),
-    (0x00a4, 0x00aa, b"$Y|\"\"Ca"),
-    (0x00ab, 0x00ae, b"<!-R"),
-    (0x00b2, 0x00b5, b"23'u"),
+    (0x00a4, 0x00a6, b"$Y|"),
+    (0x00a9, 0x00ab, b"Ca<"),
+    (0x00ad, 0x00ae, b"-R"),
+    (0x00b2, 0x00b3, b"23"),
     (0x00b7, 0x00bb, b".,1o>"),
     (0x00c0, 0x00c5, b"A"),
     (0x00c6, 0x00c7, b"AC"),
