@@ -18,7 +18,9 @@ pub(crate) fn seconds(time: Duration) -> u64 {
 
 /// A limit's member of `RateLimit-Policy`, made once.
 pub(crate) fn policy(name: &str, quota: &Quota) -> String {
-    format!("\"{name}\";q={};w={}", quota.burst(), seconds(quota.refill()))
+    // The interval is rounded up by less than a nanosecond, which is not worth a whole second here.
+    let window = quota.refill().saturating_sub(Duration::from_nanos(quota.burst()));
+    format!("\"{name}\";q={};w={}", quota.burst(), seconds(window).max(1))
 }
 
 /// Adds members to the answer's two fields. What is told must say first what binds first, so the most

@@ -113,11 +113,15 @@ impl<C: Clock> LocalStore<C> {
         let now = self.clock.now();
         let mut decisions = Decisions::new();
         for (caller, demand) in callers.iter().zip(demands) {
-            let Some((_, shard)) = locked.iter().find(|(at, _)| *at == caller.shard) else { continue };
+            let Some((_, shard)) = locked.iter_mut().find(|(at, _)| *at == caller.shard) else { continue };
             if shard.place(caller, now).0 == Place::Overflow {
                 self.overflowed.fetch_add(1, Ordering::Relaxed);
             }
-            let (decision, _) = demand.quota.judge(shard.tat(caller, now), now);
+            let before = shard.tat(caller, now);
+            let (decision, after) = demand.quota.judge(before, now);
+            if after < before {
+                shard.keep(caller, after, now);
+            }
             decisions.push(decision);
         }
         let admitted = decisions.iter().all(|decision| decision.admitted);

@@ -117,7 +117,8 @@ impl Quota {
     }
 
     /// Judges a request at `now` whose caller's TAT is `tat` (both in a [`Clock`](crate::Clock)'s nanoseconds;
-    /// an unknown caller's TAT is 0). With the decision comes the TAT to keep if the request is to be charged.
+    /// an unknown caller's TAT is 0). With the decision comes the TAT to keep if the request is charged, or if
+    /// it is less than `tat`, charged or not: then a slower quota of the same name wrote `tat`, before a reload.
     /// A store that keeps the number elsewhere calls this, or does the same where the number is.
     #[must_use]
     pub fn judge(&self, tat: u64, now: u64) -> (Decision, u64) {
