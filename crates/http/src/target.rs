@@ -106,6 +106,16 @@ impl Target {
         self.query.as_deref()
     }
 
+    /// The first value of a query parameter, decoded: `+` is a space, `%HH` a byte, a stray `%` itself. A name
+    /// without `=` has an empty value.
+    #[must_use]
+    pub fn query_value(&self, name: &str) -> Option<Vec<u8>> {
+        self.query.as_deref()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (form_decode(key) == name.as_bytes()).then(|| form_decode(value))
+        })
+    }
+
     /// The authority of an absolute-form target.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
@@ -221,6 +231,23 @@ fn decode_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (pair, rest) = bytes.split_first_chunk::<2>()?;
     let [high, low] = pair.map(|b| char::from(b).to_digit(16));
     u8::try_from(high? * 16 + low?).ok().map(|byte| (byte, rest))
+}
+
+fn form_decode(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.as_bytes();
+    while let Some((&first, rest)) = bytes.split_first() {
+        bytes = rest;
+        match (first, decode_pair(rest)) {
+            (b'%', Some((byte, rest))) => {
+                out.push(byte);
+                bytes = rest;
+            }
+            (b'+', _) => out.push(b' '),
+            (byte, _) => out.push(byte),
+        }
+    }
+    out
 }
 
 /// RFC 3986 `pchar` less `;`, which is refused above.
@@ -350,6 +377,16 @@ mod tests {
         let target = Target::parse(b"http://Host:80?x").unwrap();
         assert_eq!((target.authority(), target.path(), target.query()), (Some("Host:80"), "/", Some("x")));
         assert!(Target::parse(b"*").unwrap().is_asterisk());
+    }
+
+    #[test]
+    fn query_values() {
+        let target = Target::parse(b"/?a=1&b+c=%41+%zz&d&a=2").unwrap();
+        let value = |name| target.query_value(name).map(|v| String::from_utf8(v).unwrap());
+        assert_eq!(value("a").as_deref(), Some("1"));
+        assert_eq!(value("b c").as_deref(), Some("A %zz"));
+        assert_eq!(value("d").as_deref(), Some(""));
+        assert_eq!(value("x"), None);
     }
 
     proptest! {

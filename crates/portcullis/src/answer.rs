@@ -1,0 +1,72 @@
+//! The one place where a rejection becomes a response, and where answers of the gateway's own are sent.
+
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+use portcullis_http::{Fields, Frame, Framing, Rejection, RequestId, ResponseHead};
+use portcullis_wire::{Downstream, SinkError};
+use std::future::poll_fn;
+use std::time::SystemTime;
+
+/// What was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) status: u16,
+    pub(crate) bytes: u64,
+    /// The client was gone before all of it had left.
+    pub(crate) cut: bool,
+}
+
+/// Answers with RFC 9457 problem details. `extra` are fields that guards left for whatever answer comes.
+pub(crate) async fn reject<D: Downstream>(
+    snapshot: &Snapshot,
+    rejection: &Rejection,
+    id: &RequestId,
+    extra: Option<&Fields>,
+    downstream: &mut D,
+) -> Sent {
+    let body = Bytes::from(rejection.problem_json(id.as_str()));
+    let mut head = ResponseHead::new(rejection.status());
+    head.fields.append_parsed(b"content-type", b"application/problem+json");
+    head.fields.append_parsed(b"cache-control", b"no-store");
+    rejection.write_fields(&mut head.fields);
+    snapshot.response_fields.write(&mut head.fields);
+    append_all(&mut head.fields, extra);
+    finish_fields(&mut head.fields, id);
+    if rejection.closes_connection() {
+        downstream.close_after();
+    }
+    send(head, body, downstream).await
+}
+
+/// Sends a whole answer.
+async fn send<D: Downstream>(mut head: ResponseHead, body: Bytes, downstream: &mut D) -> Sent {
+    head.framing = Framing::Length(body.len() as u64);
+    downstream.start(&head);
+    let bytes = body.len() as u64;
+    let result = poll_fn(|cx| downstream.poll_ready(cx)).await;
+    if result.is_ok() {
+        if !body.is_empty() {
+            downstream.push(Frame::Data(body));
+        }
+        downstream.finish();
+    }
+    let flushed: Result<(), SinkError> = poll_fn(|cx| downstream.poll_flush(cx)).await;
+    let cut = result.is_err() || flushed.is_err();
+    Sent { status: head.status, bytes: if cut { 0 } else { bytes }, cut }
+}
+
+/// Appends the fields that guards left for the answer.
+pub(crate) fn append_all(fields: &mut Fields, extra: Option<&Fields>) {
+    for (name, value) in extra.into_iter().flat_map(Fields::iter) {
+        fields.append_parsed(name, value);
+    }
+}
+
+/// What every answer carries: the request's id and, unless it came with the upstream's answer, the date.
+pub(crate) fn finish_fields(fields: &mut Fields, id: &RequestId) {
+    if !fields.contains("date") {
+        fields.append_parsed(b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    }
+    fields.remove("x-request-id");
+    fields.append_parsed(b"x-request-id", id.as_str().as_bytes());
+}

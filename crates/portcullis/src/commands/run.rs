@@ -1,0 +1,106 @@
+//! `portcullis run`.
+
+use super::ConfigFile;
+use super::check::BUILD;
+use crate::server;
+use crate::shared::Shared;
+use crate::snapshot::{Snapshot, Snapshots, Source};
+use clap::{Args, ValueEnum};
+use portcullis_config::Config;
+use portcullis_telemetry::{DEFAULT_CAPACITY, LogFormat, LogQueue, LogSettings, Metrics};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Options of `portcullis run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How log lines are written; without it, as the configuration says.
+    #[arg(long, value_enum)]
+    log_format: Option<Format>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Run {
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, or why an address cannot be bound.
+    pub(super) fn run(self) -> Result<(), String> {
+        let source = Source::read(&self.file.config).map_err(|error| error.to_string())?;
+        let process = Process::start(source, self.log_format)?;
+        process.serve(&self.file.config, async { Ok(()) })
+    }
+}
+
+/// A process whose logging and shared state are set up.
+pub(crate) struct Process {
+    snapshots: Snapshots,
+    log: LogQueue,
+}
+
+impl Process {
+    /// Sets up logging, metrics and the first snapshot.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub(crate) fn start(source: Source, format: Option<Format>) -> Result<Self, String> {
+        // One provider of cryptography for all that this process does.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let metrics = Arc::new(Metrics::new(BUILD).map_err(|error| error.to_string())?);
+        let log = LogQueue::start(std::io::stderr(), DEFAULT_CAPACITY, &metrics)
+            .map_err(|error| format!("no log: {error}"))?;
+        let format = log_format(&source.config, format);
+        let level =
+            source.config.log.level.as_str().parse().unwrap_or(tracing::level_filters::LevelFilter::INFO);
+        portcullis_telemetry::init(LogSettings { format, level }, &log).map_err(|error| error.to_string())?;
+        if !source.warnings.trim().is_empty() {
+            tracing::warn!("the configuration has warnings:\n{}", source.warnings.trim_end());
+        }
+        let shared = Arc::new(Shared::new(&source.config, metrics, log.clone(), format)?);
+        let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
+        shared.metrics.reload_succeeded(&snapshot.hash);
+        Ok(Process { snapshots: Snapshots::new(snapshot), log })
+    }
+
+    /// Serves until told to stop. `first` runs before, on the same event loop.
+    ///
+    /// # Errors
+    /// When `first` fails or an address cannot be bound.
+    pub(crate) fn serve(
+        self,
+        path: &Path,
+        first: impl Future<Output = Result<(), String>>,
+    ) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("there is no event loop: {error}"))?;
+        let path: PathBuf = path.to_owned();
+        let result = runtime.block_on(async {
+            first.await?;
+            server::run(path, self.snapshots).await
+        });
+        runtime.shutdown_background();
+        // Lines that do not get out within that time are lost with the process.
+        let _ = self.log.flush(std::time::Duration::from_secs(2));
+        result
+    }
+}
+
+fn log_format(config: &Config, asked: Option<Format>) -> LogFormat {
+    match (asked, config.log.format) {
+        (Some(Format::Human), _) | (None, portcullis_config::LogFormat::Human) => LogFormat::Human,
+        (Some(Format::Json), _) | (None, portcullis_config::LogFormat::Json) => LogFormat::Json,
+        (None, portcullis_config::LogFormat::Auto) => LogFormat::Auto,
+    }
+}

@@ -1,0 +1,292 @@
+//! The call to an upstream: a request built anew, its body sent while the answer is awaited.
+
+use crate::body::{RequestBody, client_fault};
+use crate::plan::{ForwardPlan, RoutePlan};
+use crate::record::{Called, Record};
+use portcullis_http::hygiene::{self, Inherited};
+use portcullis_http::{
+    BodyError, Exchange, Fields, Frame, Framing, Held, Rejection, RequestHead, ResponseHead, UpstreamFailure,
+    Version,
+};
+use portcullis_identity::{Permit, write_identity};
+use portcullis_upstream::Lease;
+use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// An upstream's answer, of which the head has come.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: AnswerBody,
+}
+
+/// Where an answer's body comes from.
+pub(crate) enum AnswerBody {
+    /// An upstream, which may still be taking the request's body.
+    Upstream(Box<Relay>),
+    /// The gateway has all of it, accounted for.
+    Whole(Option<bytes::Bytes>, Option<Held>),
+}
+
+/// A call under way, and the upload that may still feed it.
+pub(crate) struct Relay {
+    lease: Lease,
+    upload: Upload,
+}
+
+/// What is left to send of a request's body.
+struct Upload {
+    body: RequestBody,
+    pump: Pump,
+    limit: u64,
+    sent: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    First,
+    Rest,
+    Done,
+    /// The upstream takes no more of it; it may answer all the same.
+    Refused,
+}
+
+/// The fields that a call to any upstream carries: the host, those of the client's that pass, and what the gateway
+/// says of itself, the client and the caller.
+pub(crate) fn outgoing_fields(
+    passing: &Fields,
+    exchange: &Exchange,
+    inherited: &Inherited,
+    via: &str,
+    out: &mut Fields,
+) {
+    // A client of HTTP/1.0 may name no host; our own name is as good as any then.
+    let host = if exchange.host.is_empty() { via.to_owned() } else { exchange.host.to_string() };
+    out.append_parsed(b"host", host.as_bytes());
+    for (name, value) in passing.iter() {
+        if !name.eq_ignore_ascii_case(b"host") {
+            out.append_parsed(name, value);
+        }
+    }
+    hygiene::set_forwarding(exchange, inherited, via, out);
+    write_identity(exchange.principal.as_deref(), out);
+}
+
+/// The request as the upstream gets it.
+fn outgoing(
+    exchange: &Exchange,
+    inherited: &Inherited,
+    via: &str,
+    route: &RoutePlan,
+    plan: &ForwardPlan,
+) -> Result<RequestHead, Rejection> {
+    let mut head = RequestHead::default();
+    let rewritten = match &plan.rewrite {
+        Some(template) => Some(template.expand(&exchange.params).ok_or(Rejection::NoRoute)?),
+        None => None,
+    };
+    let mut target = rewritten.unwrap_or_else(|| exchange.target.path().to_owned());
+    if let Some(query) = exchange.target.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    head.set_line(exchange.request.method_text(), target.as_bytes(), Version::Http11);
+    outgoing_fields(&exchange.request.fields, exchange, inherited, via, &mut head.fields);
+    if !route.response.streaming
+        && let Some(leaks) = &route.response.leaks
+    {
+        leaks.prepare(&mut head.fields);
+    }
+    Ok(head)
+}
+
+/// Forwards the request and waits for the head of the answer. Needs a [`Permit`], which only the authorize stage makes.
+///
+/// # Errors
+/// 502, 503 or 504 for what the upstream does wrong; 400, 408 or 413 for the client's body.
+pub(crate) async fn call<D: Downstream>(
+    _permit: Permit,
+    exchange: &Exchange,
+    inherited: &Inherited,
+    via: &str,
+    route: &RoutePlan,
+    plan: &ForwardPlan,
+    body: RequestBody,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<Answer, Rejection> {
+    let head = outgoing(exchange, inherited, via, route, plan)?;
+    let began = Instant::now();
+    let mut endpoint = String::new();
+    let limit = route.body.limit.map_or(u64::MAX, |limit| limit as u64);
+    let result = exchange_heads(&head, plan, body, limit, downstream, &mut endpoint).await;
+    let duration = began.elapsed();
+    record.upstream = Some(Called { name: plan.name.clone(), endpoint, duration, attempts: 1 });
+    match &result {
+        Ok(answer) => plan.metrics.answered(answer.head.status, duration),
+        Err(Rejection::Upstream(failure)) => plan.metrics.failed(*failure),
+        Err(_) => {}
+    }
+    result
+}
+
+async fn exchange_heads<D: Downstream>(
+    head: &RequestHead,
+    plan: &ForwardPlan,
+    body: RequestBody,
+    limit: u64,
+    downstream: &mut D,
+    endpoint: &mut String,
+) -> Result<Answer, Rejection> {
+    let mut answer = ResponseHead::default();
+    if !body.more {
+        // All of it is here, so that a connection that died while it was idle can be replaced unnoticed.
+        let whole = (body.framing != Framing::None).then_some(&body.read);
+        let sent = plan.upstream.send(head, whole, &mut answer);
+        let lease = unless_gone(sent, downstream).await?.map_err(Rejection::Upstream)?;
+        lease.endpoint().clone_into(endpoint);
+        return Ok(Answer {
+            head: answer,
+            body: AnswerBody::Upstream(Box::new(Relay { lease, upload: Upload::done(body) })),
+        });
+    }
+    let lease = plan.upstream.start(head, body.framing).await.map_err(Rejection::Upstream)?;
+    lease.endpoint().clone_into(endpoint);
+    let mut relay = Relay { lease, upload: Upload::new(body, limit) };
+    poll_fn(|cx| relay.poll_head(cx, downstream, &mut answer)).await?;
+    Ok(Answer { head: answer, body: AnswerBody::Upstream(Box::new(relay)) })
+}
+
+/// Waits for the upstream only as long as somebody waits for us.
+async fn unless_gone<D: Downstream, T>(
+    call: impl Future<Output = T>,
+    downstream: &mut D,
+) -> Result<T, Rejection> {
+    tokio::select! {
+        biased;
+        done = call => Ok(done),
+        () = poll_fn(|cx| downstream.poll_gone(cx)) => {
+            // Nobody will read this answer.
+            Err(client_fault(BodyError::Incomplete))
+        }
+    }
+}
+
+impl Upload {
+    fn new(body: RequestBody, limit: u64) -> Self {
+        Upload { body, pump: Pump::default(), limit, sent: 0, state: State::First }
+    }
+
+    fn done(body: RequestBody) -> Self {
+        let sent = body.read.len() as u64;
+        Upload { body, pump: Pump::default(), limit: u64::MAX, sent, state: State::Done }
+    }
+
+    /// Sends what can be sent. An upstream that takes no more is no failure yet: it may have answered.
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: &mut Lease,
+        downstream: &mut D,
+    ) -> Result<(), Rejection> {
+        if self.state == State::First {
+            match lease.poll_ready(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => {
+                    self.state = State::Refused;
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+            if !self.body.read.is_empty() {
+                self.sent += self.body.read.len() as u64;
+                lease.push(Frame::Data(std::mem::take(&mut self.body.read)));
+            }
+            self.body.held = None;
+            self.state = State::Rest;
+        }
+        if self.state != State::Rest {
+            return Ok(());
+        }
+        let (sent, limit) = (&mut self.sent, self.limit);
+        let polled = self.pump.poll(cx, downstream, lease, &mut |frame| {
+            let Some(Frame::Data(data)) = frame else { return Ok(None) };
+            *sent += data.len() as u64;
+            if *sent > limit { Err(BodyError::TooLarge) } else { Ok(Some(Frame::Data(data))) }
+        });
+        match polled {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.state = State::Done;
+                Ok(())
+            }
+            Poll::Ready(Err(PumpError::Sink(SinkError::Length))) => Err(client_fault(BodyError::Malformed)),
+            Poll::Ready(Err(PumpError::Sink(_))) => {
+                self.state = State::Refused;
+                Ok(())
+            }
+            Poll::Ready(Err(PumpError::Source(error))) => Err(client_fault(error)),
+        }
+    }
+}
+
+impl Relay {
+    fn poll_head<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        downstream: &mut D,
+        answer: &mut ResponseHead,
+    ) -> Poll<Result<(), Rejection>> {
+        if let Err(rejection) = self.upload.poll(cx, &mut self.lease, downstream) {
+            return Poll::Ready(Err(rejection));
+        }
+        self.lease.poll_head(cx, answer).map_err(Rejection::Upstream)
+    }
+
+    fn poll_frame<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        downstream: &mut D,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        if self.upload.poll(cx, &mut self.lease, downstream).is_err() {
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        }
+        self.lease.poll_frame(cx)
+    }
+}
+
+impl AnswerBody {
+    /// The next frame of the answer; keeps the request's body moving meanwhile.
+    pub(crate) fn poll_frame<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        downstream: &mut D,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        match self {
+            AnswerBody::Upstream(relay) => relay.poll_frame(cx, downstream),
+            AnswerBody::Whole(body, _) => {
+                Poll::Ready(body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::Data(body))))
+            }
+        }
+    }
+
+    /// Bytes of the request's body that were sent on.
+    pub(crate) fn uploaded(&self) -> u64 {
+        match self {
+            AnswerBody::Upstream(relay) => relay.upload.sent,
+            AnswerBody::Whole(..) => 0,
+        }
+    }
+}
+
+/// How a failure of an answer's body is told before the answer was begun.
+pub(crate) fn answer_fault(error: BodyError) -> Rejection {
+    Rejection::Upstream(match error {
+        BodyError::Malformed => UpstreamFailure::Protocol,
+        BodyError::Incomplete => UpstreamFailure::Closed,
+        BodyError::Timeout => UpstreamFailure::ResponseTimeout,
+        BodyError::TooLarge => UpstreamFailure::TooLarge,
+    })
+}

@@ -1,0 +1,162 @@
+//! Sockets: binding them, taking connections, and what a connection passes before its first request.
+
+use crate::connection::Connection;
+use crate::pipeline::Gateway;
+use crate::snapshot::{ListenerPlan, Snapshots};
+use portcullis_http::Scheme;
+use portcullis_telemetry::{HandshakeFailure, InFlight, ListenerMetrics};
+use portcullis_wire::IoStream;
+use portcullis_wire::server::{Drain, Protocol, serve};
+use socket2::{Domain, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+
+/// Connections that wait in the kernel for each socket.
+const BACKLOG: i32 = 1024;
+/// How long to wait when there are no file descriptors left.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// Binds an address for one of several threads: the kernel spreads connections over all sockets of it.
+///
+/// # Errors
+/// When the address is taken by another process, or may not be bound.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Takes connections of one listener on one thread until it drains.
+pub(crate) async fn accept(
+    socket: TcpListener,
+    plan: Arc<ListenerPlan>,
+    snapshots: Snapshots,
+    mut drain: Drain,
+) {
+    let Ok(local) = socket.local_addr() else { return };
+    let connections = snapshots.current().shared.connections.clone();
+    loop {
+        // A permit first: what cannot be served waits in the kernel's queue, not in our memory.
+        let permit = tokio::select! {
+            biased;
+            () = drain.on() => break,
+            permit = connections.clone().acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            biased;
+            () = drain.on() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => begin(stream, peer, local, permit, &plan, &snapshots, &drain),
+            // The connection was gone before it was taken, or descriptors are short: either passes.
+            Err(error) if is_transient(&error) => {}
+            Err(_) => tokio::time::sleep(BREATHER).await,
+        }
+    }
+    // What the kernel has already accepted for this socket would be reset with it.
+    while let Some((stream, peer)) = accepted_already(&socket).await {
+        let Ok(permit) = connections.clone().try_acquire_owned() else { return };
+        begin(stream, peer, local, permit, &plan, &snapshots, &drain);
+    }
+}
+
+/// A connection that needs no waiting for.
+async fn accepted_already(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|cx| match socket.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn begin(
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    started: &Arc<ListenerPlan>,
+    snapshots: &Snapshots,
+    drain: &Drain,
+) {
+    // Settings may have changed since the socket was bound; a listener that is gone keeps its last ones.
+    let plan = snapshots.current().listener(&started.name).unwrap_or_else(|| started.clone());
+    let (snapshots, drain) = (snapshots.clone(), drain.clone());
+    let open = plan.metrics.connection();
+    tokio::spawn(async move {
+        let guard = Open { _permit: permit, _counted: open };
+        // Small answers must not wait for an acknowledgement; a socket that refuses this still works.
+        let _ = stream.set_nodelay(true);
+        if let Some((io, protocol, server_name)) = open_stream(stream, &plan).await {
+            let scheme = if plan.tls.is_some() { Scheme::Https } else { Scheme::Http };
+            let connection = Connection { peer, local, scheme, server_name, listener: plan.name.clone() };
+            let gateway = Gateway::new(snapshots, connection);
+            serve(io, protocol, plan.settings.clone(), gateway, drain).await;
+        }
+        drop(guard);
+    });
+}
+
+/// What an open connection holds, to be given back when it ends.
+struct Open {
+    _permit: OwnedSemaphorePermit,
+    _counted: InFlight,
+}
+
+/// The TLS handshake, where the listener has TLS. ALPN alone chooses the protocol then.
+async fn open_stream(
+    stream: TcpStream,
+    plan: &ListenerPlan,
+) -> Option<(IoStream, Protocol, Option<Arc<str>>)> {
+    let Some(tls) = &plan.tls else {
+        return Some((IoStream::Plain(stream), Protocol::Detect, None));
+    };
+    let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
+    match tokio::time::timeout(plan.handshake, handshake).await {
+        Ok(Ok(stream)) => {
+            let (_, session) = stream.get_ref();
+            let protocol =
+                if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            let server_name = session.server_name().map(Into::into);
+            Some((IoStream::Tls(Box::new(stream.into())), protocol, server_name))
+        }
+        Ok(Err(error)) => failed(&plan.metrics, classify(&error)),
+        Err(_) => failed(&plan.metrics, HandshakeFailure::Timeout),
+    }
+}
+
+/// A client that went away is not one that spoke nonsense.
+fn classify(error: &io::Error) -> HandshakeFailure {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            HandshakeFailure::Closed
+        }
+        _ => HandshakeFailure::Protocol,
+    }
+}
+
+fn failed<T>(metrics: &ListenerMetrics, why: HandshakeFailure) -> Option<T> {
+    metrics.handshake_failed(why);
+    None
+}

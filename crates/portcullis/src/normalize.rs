@@ -1,0 +1,73 @@
+//! The first stage: one reading of the request, before anything judges it.
+
+use crate::connection::Connection;
+use crate::snapshot::Snapshot;
+use portcullis_http::hygiene::{self, Inherited};
+use portcullis_http::{
+    Client, ClientAddress, Exchange, Host, Malformed, Method, Rejection, RequestHead, RequestId, Target,
+    TraceContext, Version,
+};
+
+/// A request that was read, or why it could not be.
+pub(crate) enum Normalized {
+    Exchange(Box<Exchange>, Inherited),
+    Refused(Box<RequestHead>, RequestId, Rejection),
+}
+
+/// Reads target and authority, finds out who called, takes over what a trusted proxy said and drops what no client
+/// may say.
+pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: RequestHead) -> Normalized {
+    let address = ClientAddress::resolve(connection.peer.ip(), &head.fields, &snapshot.trusted_proxies);
+    let inherited =
+        if address.peer_trusted { Inherited::from_trusted(&head.fields) } else { Inherited::default() };
+    let id =
+        inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
+    let trace = TraceContext::continue_from(head.fields.get("traceparent"), address.peer_trusted);
+    match read(connection, &mut head) {
+        Err(why) => Normalized::Refused(Box::new(head), id, why),
+        Ok((target, host)) => {
+            let client = Client {
+                peer: connection.peer,
+                local: connection.local,
+                address,
+                scheme: connection.scheme,
+                server_name: connection.server_name.clone(),
+                listener: connection.listener.clone(),
+            };
+            Normalized::Exchange(Box::new(Exchange::new(head, target, host, client, id, trace)), inherited)
+        }
+    }
+}
+
+fn read(connection: &Connection, head: &mut RequestHead) -> Result<(Target, Host), Rejection> {
+    let target =
+        Target::parse(head.raw_target()).map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
+    if target.is_asterisk() && head.method != Method::Options {
+        return Err(Rejection::Malformed(Malformed::RequestLine));
+    }
+    let host = read_host(head, &target)?;
+    if let Some(name) = &connection.server_name
+        && !host.is_empty()
+        && !host.name().eq_ignore_ascii_case(name)
+    {
+        return Err(Rejection::Misdirected);
+    }
+    hygiene::check_names(&head.fields).map_err(Rejection::Malformed)?;
+    hygiene::request(head).map_err(Rejection::Malformed)?;
+    Ok((target, host))
+}
+
+/// The authority: `Host`, with which that of an absolute-form target must agree (matrix A31).
+fn read_host(head: &RequestHead, target: &Target) -> Result<Host, Rejection> {
+    const BAD: Rejection = Rejection::Malformed(Malformed::Host);
+    let field = match head.fields.get("host") {
+        None if head.version == Version::Http10 => None,
+        None => return Err(BAD),
+        Some(value) => Some(std::str::from_utf8(value).ok().and_then(Host::parse).ok_or(BAD)?),
+    };
+    match (target.authority().map(|authority| Host::parse(authority).ok_or(BAD)).transpose()?, field) {
+        (Some(authority), Some(field)) if authority != field => Err(BAD),
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Ok(Host::default()),
+    }
+}

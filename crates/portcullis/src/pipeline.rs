@@ -1,0 +1,180 @@
+//! The way of a request, from its head to the last byte of its answer. Order exists here and nowhere else.
+
+use crate::answer;
+use crate::body;
+use crate::composed;
+use crate::connection::Connection;
+use crate::forward;
+use crate::inspection::Inspection;
+use crate::normalize::{Normalized, normalize};
+use crate::plan::{Action, HeadPlan, RoutePlan};
+use crate::record::{Record, Subject};
+use crate::respond::respond;
+use crate::snapshot::{Snapshot, Snapshots};
+use portcullis_http::hygiene::Inherited;
+use portcullis_http::{Exchange, Guard as _, Rejection, RequestHead, RequestId, UpstreamFailure};
+use portcullis_wire::{Downstream, Service};
+use std::sync::Arc;
+
+/// Serves the requests of one client connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    snapshots: Snapshots,
+    connection: Arc<Connection>,
+}
+
+impl Gateway {
+    pub(crate) fn new(snapshots: Snapshots, connection: Connection) -> Self {
+        Gateway { snapshots, connection: Arc::new(connection) }
+    }
+}
+
+/// Everything that happens to a request, in order.
+///
+/// What comes before, because it concerns connections and not requests: the TLS handshake, connection limits and
+/// deadlines (`listener`, `portcullis-wire`). What comes after every request, whatever became of it: the firewall's
+/// phase 5, the metrics and the log line (`Gateway::call`).
+async fn pass<D: Downstream>(
+    snapshot: &Snapshot,
+    exchange: &mut Exchange,
+    inherited: &Inherited,
+    firewall: &mut Inspection,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    let route = route(snapshot, exchange, record)?;
+    let stages = stages(snapshot, &route, exchange, inherited, firewall, downstream, record);
+    match route.total {
+        None => stages.await,
+        Some(total) => tokio::time::timeout(total, stages)
+            .await
+            .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),
+    }
+}
+
+/// The stages behind the route match, under the route's total deadline.
+async fn stages<D: Downstream>(
+    snapshot: &Snapshot,
+    route: &RoutePlan,
+    exchange: &mut Exchange,
+    inherited: &Inherited,
+    firewall: &mut Inspection,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    snapshot.addresses.check(exchange).await?;
+    route.addresses.check(exchange).await?;
+    if let Some(rate) = &snapshot.coarse_rate {
+        rate.check(exchange).await?;
+    }
+    check_head(route.head, exchange)?;
+    *firewall = Inspection::begin(route.firewall.as_ref(), exchange);
+    firewall.request_headers()?;
+
+    if let Some(authenticate) = &route.authenticate {
+        authenticate.check(exchange).await?;
+    }
+    let permit = route.authorize.authorize(exchange)?;
+    if let Some(rate) = &route.rate {
+        rate.check(exchange).await?;
+    }
+
+    route.contract.check_head(&exchange.request)?;
+    let body = body::take(route.body, &exchange.request, &snapshot.shared.budget, downstream).await?;
+    record.bytes_in = body.read.len() as u64;
+    firewall.request_body(&body.read).await?;
+    if !body.more {
+        route.contract.check_body(&exchange.request, &body.read)?;
+    }
+
+    let answer = match &route.action {
+        Action::Forward(plan) => {
+            forward::call(permit, exchange, inherited, &snapshot.via, route, plan, body, downstream, record)
+                .await?
+        }
+        Action::Compose(plan) => {
+            composed::call(permit, exchange, inherited, &snapshot.via, plan, &snapshot.shared.budget, record)
+                .await?
+        }
+    };
+    respond(snapshot, route, exchange, answer, firewall, downstream, record).await
+}
+
+/// The matched route. From here on the request counts as this route's.
+fn route(
+    snapshot: &Snapshot,
+    exchange: &mut Exchange,
+    record: &mut Record,
+) -> Result<Arc<RoutePlan>, Rejection> {
+    let at = snapshot.router.find(exchange)?;
+    let route = snapshot.routes.get(at).ok_or(Rejection::Internal)?;
+    exchange.route = Some(route.name.clone());
+    record.metrics = Some(route.metrics.clone());
+    Ok(route.clone())
+}
+
+/// Limits on the head that are tighter than the listener's.
+fn check_head(plan: HeadPlan, exchange: &Exchange) -> Result<(), Rejection> {
+    let fields = &exchange.request.fields;
+    if plan.fields.is_some_and(|most| fields.len() > most) {
+        return Err(Rejection::HeadTooLarge);
+    }
+    let Some(most) = plan.bytes else { return Ok(()) };
+    let line = exchange.request.raw_target().len() + exchange.request.method_text().len();
+    let size = fields.iter().fold(line, |size, (name, value)| size + name.len() + value.len() + 4);
+    if size > most { Err(Rejection::HeadTooLarge) } else { Ok(()) }
+}
+
+impl Service for Gateway {
+    async fn call<D: Downstream>(&self, head: RequestHead, downstream: &mut D) {
+        let snapshot = self.snapshots.current();
+        let _in_flight = snapshot.shared.metrics.in_flight();
+        let mut record = Record::begin();
+        let (mut exchange, inherited) = match normalize(&snapshot, &self.connection, head) {
+            Normalized::Exchange(exchange, inherited) => (exchange, inherited),
+            Normalized::Refused(head, id, why) => {
+                return self.refuse_with(&snapshot, &head, &id, why, downstream, record).await;
+            }
+        };
+        let mut firewall = Inspection::none();
+        let outcome =
+            pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record).await;
+        if let Err(why) = outcome {
+            if downstream.started() {
+                downstream.abort();
+            } else {
+                let sent =
+                    answer::reject(&snapshot, &why, &exchange.id, Some(&exchange.answer_fields), downstream)
+                        .await;
+                record.sent(sent);
+            }
+            record.rejection = Some(why);
+        }
+        let verdict = firewall.finish();
+        record.close(&snapshot, &self.connection, Subject::Exchange(&exchange), verdict.as_ref());
+    }
+
+    async fn refuse<D: Downstream>(&self, head: RequestHead, why: Rejection, downstream: &mut D) {
+        let snapshot = self.snapshots.current();
+        let (id, record) = (RequestId::random(), Record::begin());
+        self.refuse_with(&snapshot, &head, &id, why, downstream, record).await;
+    }
+}
+
+impl Gateway {
+    /// Answers what could not be read, and logs it.
+    async fn refuse_with<D: Downstream>(
+        &self,
+        snapshot: &Snapshot,
+        head: &RequestHead,
+        id: &RequestId,
+        why: Rejection,
+        downstream: &mut D,
+        mut record: Record,
+    ) {
+        let sent = answer::reject(snapshot, &why, id, None, downstream).await;
+        record.sent(sent);
+        record.rejection = Some(why);
+        record.close(snapshot, &self.connection, Subject::Head(head, id), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! Compiling configuration into what the stages of the pipeline read: one plan for each route.
+
+mod compose;
+mod guards;
+mod network;
+
+pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
+pub(crate) use network::{listener, upstreams};
+
+use crate::rules::Rules;
+use crate::shared::Shared;
+use crate::snapshot::ResponseFields;
+use portcullis_compose::Composition;
+use portcullis_config as config;
+use portcullis_config::Config;
+use portcullis_contract::{Contract, LeakGuard};
+use portcullis_http::Template;
+use portcullis_identity::{Authenticator, Authorizer, Provider};
+use portcullis_limits::AddressList;
+use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
+use portcullis_upstream::{Upstream, Upstreams};
+use portcullis_waf::{Overlay, Program};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All that the stages need to know of one route.
+#[derive(Debug)]
+pub(crate) struct RoutePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) metrics: RouteMetrics,
+    pub(crate) addresses: AddressList,
+    pub(crate) head: HeadPlan,
+    pub(crate) firewall: Option<FirewallPlan>,
+    pub(crate) authenticate: Option<Authenticator>,
+    pub(crate) authorize: Authorizer,
+    pub(crate) rate: Option<RatePlan>,
+    pub(crate) body: BodyPlan,
+    pub(crate) contract: Contract,
+    pub(crate) action: Action,
+    pub(crate) response: ResponsePlan,
+    pub(crate) total: Option<Duration>,
+}
+
+/// Caps on a request's head that are tighter than the listener's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeadPlan {
+    pub(crate) bytes: Option<usize>,
+    pub(crate) fields: Option<usize>,
+}
+
+/// The rules and what this route wants of them.
+#[derive(Debug)]
+pub(crate) struct FirewallPlan {
+    pub(crate) program: Arc<Program>,
+    pub(crate) overlay: Arc<Overlay>,
+}
+
+/// How a request's body is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyPlan {
+    /// Held and inspected before the upstream sees a byte; else passed through as it comes.
+    pub(crate) buffered: bool,
+    /// The largest body.
+    pub(crate) limit: Option<usize>,
+    /// Of a larger one the first `limit` bytes are inspected and the rest is passed through.
+    pub(crate) inspect_prefix: bool,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Forward(Box<ForwardPlan>),
+    Compose(Box<ComposePlan>),
+}
+
+/// Forwarding to one upstream.
+#[derive(Debug)]
+pub(crate) struct ForwardPlan {
+    pub(crate) upstream: Upstream,
+    pub(crate) name: Arc<str>,
+    pub(crate) metrics: UpstreamMetrics,
+    pub(crate) rewrite: Option<Template>,
+}
+
+/// One answer made from several calls.
+#[derive(Debug)]
+pub(crate) struct ComposePlan {
+    pub(crate) composition: Composition,
+    /// By part.
+    pub(crate) failures: BTreeMap<String, Counter>,
+}
+
+/// What happens to answers.
+#[derive(Debug)]
+pub(crate) struct ResponsePlan {
+    pub(crate) max_size: Option<u64>,
+    /// Never held.
+    pub(crate) streaming: bool,
+    pub(crate) fields: ResponseFields,
+    pub(crate) leaks: Option<LeakGuard>,
+    /// Bytes of a body that are held for the firewall.
+    pub(crate) inspected: usize,
+}
+
+/// What routes are compiled against.
+pub(crate) struct Compiler<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) upstreams: &'a Upstreams,
+    pub(crate) providers: &'a BTreeMap<String, Arc<Provider>>,
+    pub(crate) rules: &'a Rules,
+    pub(crate) response_fields: &'a ResponseFields,
+}
+
+impl Compiler<'_> {
+    /// Compiles one route.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn route(&self, route: &config::Route) -> Result<RoutePlan, Vec<String>> {
+        let context = |error: String| vec![format!("route `{}`: {error}", route.name)];
+        let firewall = self.firewall(route).map_err(context)?;
+        let (authenticate, authorize) = self.auth(route).map_err(context)?;
+        let held = route.body.mode == config::BodyMode::Buffer;
+        Ok(RoutePlan {
+            name: route.name.as_str().into(),
+            metrics: self.shared.metrics.route(&route.name),
+            addresses: addresses(&route.addresses),
+            head: HeadPlan {
+                bytes: route.limits.max_head.map(config::ByteSize::as_usize),
+                fields: route.limits.max_fields.map(|fields| fields as usize),
+            },
+            authenticate,
+            authorize,
+            rate: rate(self.shared, Some(&route.name), &route.rate_limit)?,
+            body: BodyPlan {
+                buffered: held,
+                limit: route.body_limit().map(config::ByteSize::as_usize),
+                inspect_prefix: route.body.over == config::Over::InspectPrefix,
+            },
+            contract: guards::contract(&route.body, held, firewall.is_some()).map_err(context)?,
+            action: self.action(route).map_err(context)?,
+            response: ResponsePlan {
+                max_size: route.response.max_size.map(config::ByteSize::get),
+                streaming: route.response.streaming,
+                fields: self.response_fields.with(&route.response.headers),
+                leaks: guards::leaks(&route.response.leaks).map_err(context)?,
+                inspected: self.config.firewall.response_body_limit.as_usize(),
+            },
+            total: route.total_timeout(),
+            firewall,
+        })
+    }
+
+    fn firewall(&self, route: &config::Route) -> Result<Option<FirewallPlan>, String> {
+        let mode = route.firewall.mode.unwrap_or(self.config.firewall.mode);
+        let (Some(program), false) = (&self.rules.program, mode == config::FirewallMode::Off) else {
+            return Ok(None);
+        };
+        let settings = guards::overlay(&self.config.firewall, &route.firewall, mode, route.body_limit());
+        let overlay = Overlay::compile(program, &settings).map_err(|error| error.to_string())?;
+        Ok(Some(FirewallPlan { program: program.clone(), overlay: Arc::new(overlay) }))
+    }
+
+    fn auth(&self, route: &config::Route) -> Result<(Option<Authenticator>, Authorizer), String> {
+        match &route.auth {
+            None => Ok((None, Authorizer::open())),
+            Some(auth) => guards::auth(auth, self.providers, &self.config.server.name),
+        }
+    }
+
+    fn action(&self, route: &config::Route) -> Result<Action, String> {
+        if let Some(compose) = &route.compose {
+            return self.compose(route, compose).map(|plan| Action::Compose(Box::new(plan)));
+        }
+        let name = route.upstream.as_deref().ok_or("neither `upstream` nor `compose` says what answers")?;
+        let upstream = self.upstream(name)?;
+        Ok(Action::Forward(Box::new(ForwardPlan {
+            upstream: match route.timeouts.response {
+                Some(limit) => upstream.with_response_timeout(limit.get()),
+                None => upstream.clone(),
+            },
+            name: name.into(),
+            metrics: self.shared.metrics.upstream(name),
+            rewrite: route
+                .rewrite
+                .as_ref()
+                .map(|template| Template::parse(template.as_str()).map_err(|error| error.to_string()))
+                .transpose()?,
+        })))
+    }
+
+    fn upstream(&self, name: &str) -> Result<&Upstream, String> {
+        self.upstreams.get(name).ok_or_else(|| format!("there is no upstream `{name}`"))
+    }
+}

@@ -1,0 +1,55 @@
+//! Plans of compositions.
+
+use super::{Compiler, ComposePlan};
+use portcullis_compose::{Composition, Part, Piece, Template};
+use portcullis_config as config;
+use std::collections::BTreeMap;
+
+impl Compiler<'_> {
+    /// Compiles a route's composition.
+    ///
+    /// # Errors
+    /// What of it cannot be.
+    pub(super) fn compose(
+        &self,
+        route: &config::Route,
+        compose: &config::Compose,
+    ) -> Result<ComposePlan, String> {
+        let parts = compose.part.iter().map(|part| self.part(part)).collect::<Result<Vec<_>, _>>()?;
+        let composition =
+            Composition::new(parts, compose.partial_field.clone()).map_err(|error| error.to_string())?;
+        let counter = |part: &config::Part| {
+            (part.name.clone(), self.shared.metrics.part_failures(&route.name, &part.name))
+        };
+        let failures: BTreeMap<_, _> = compose.part.iter().map(counter).collect();
+        Ok(ComposePlan { composition, failures })
+    }
+
+    fn part(&self, part: &config::Part) -> Result<Part, String> {
+        let pairs = |map: &BTreeMap<String, config::Template>| {
+            map.iter().map(|(name, text)| (name.clone(), template(text))).collect()
+        };
+        Ok(Part {
+            query: pairs(&part.query),
+            headers: pairs(&part.headers),
+            timeout: part.timeout.get(),
+            required: part.required,
+            into: part.into.clone(),
+            pick: part.pick.clone(),
+            drop: part.drop.clone(),
+            max_size: part.max_size.as_usize(),
+            ..Part::new(part.name.as_str(), self.upstream(&part.upstream)?.clone(), template(&part.path))
+        })
+    }
+}
+
+/// The template as compositions read it.
+fn template(template: &config::Template) -> Template {
+    let pieces = template.pieces().iter().map(|piece| match piece {
+        config::Piece::Literal(text) => Piece::Text(text.clone()),
+        config::Piece::Value(config::Reference::Param(name)) => Piece::Param(name.clone()),
+        config::Piece::Value(config::Reference::Query(name)) => Piece::Query(name.clone()),
+        config::Piece::Value(config::Reference::Header(name)) => Piece::Header(name.as_str().to_owned()),
+    });
+    pieces.collect::<Vec<_>>().into()
+}

@@ -1,0 +1,154 @@
+//! What is remembered of a request while it is served, for its log line and the metrics.
+
+use crate::answer::Sent;
+use crate::connection::Connection;
+use crate::inspection::Verdict;
+use crate::snapshot::Snapshot;
+use portcullis_http::{Exchange, Rejection, RequestHead, RequestId};
+use portcullis_telemetry::{AccessRecord, FirewallRecord, RouteMetrics, RuleMatch, UpstreamRecord};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The facts that stages leave behind.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) began: Instant,
+    time: SystemTime,
+    pub(crate) metrics: Option<RouteMetrics>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) status: u16,
+    pub(crate) aborted: bool,
+    pub(crate) upstream: Option<Called>,
+    pub(crate) partial: Vec<Arc<str>>,
+    pub(crate) rejection: Option<Rejection>,
+}
+
+/// The call to an upstream.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) name: Arc<str>,
+    pub(crate) endpoint: String,
+    pub(crate) duration: Duration,
+    pub(crate) attempts: u32,
+}
+
+impl Record {
+    pub(crate) fn begin() -> Self {
+        Record {
+            began: Instant::now(),
+            time: SystemTime::now(),
+            metrics: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: 0,
+            aborted: false,
+            upstream: None,
+            partial: Vec::new(),
+            rejection: None,
+        }
+    }
+
+    pub(crate) fn sent(&mut self, sent: Sent) {
+        self.status = sent.status;
+        self.bytes_out += sent.bytes;
+        self.aborted |= sent.cut;
+    }
+
+    /// Counts and logs the request. It has ended.
+    pub(crate) fn close(
+        self,
+        snapshot: &Snapshot,
+        connection: &Connection,
+        subject: Subject<'_>,
+        verdict: Option<&Verdict>,
+    ) {
+        // 499, as nginx has it: the client went away before there was an answer.
+        let status = if self.status == 0 { 499 } else { self.status };
+        let duration = self.began.elapsed();
+        let metrics = &snapshot.shared.metrics;
+        let head = subject.head();
+        self.metrics.as_ref().unwrap_or(&snapshot.unmatched).observe(head.method, status, duration);
+        if let Some(rejection) = &self.rejection {
+            metrics.rejection(rejection);
+        }
+        if let Some(verdict) = verdict {
+            verdict.count(metrics);
+        }
+        let Some(log) = &snapshot.access_log else { return };
+        let exchange = subject.exchange();
+        let upstream = self.upstream.as_ref().map(|called| UpstreamRecord {
+            name: &called.name,
+            endpoint: &called.endpoint,
+            duration: called.duration,
+            attempts: called.attempts,
+        });
+        let matches: Vec<RuleMatch<'_>> = verdict.map(Verdict::matches).unwrap_or_default();
+        let partial: Vec<&str> = self.partial.iter().map(|part| &**part).collect();
+        log.write(&AccessRecord {
+            time: self.time,
+            id: subject.id(),
+            trace: exchange.map(|x| &x.trace),
+            listener: &connection.listener,
+            client: exchange.map_or_else(|| connection.peer.ip().to_canonical(), |x| x.client.address.ip),
+            version: head.version,
+            method: head.method_text(),
+            host: exchange.map_or("", |x| x.host.name()),
+            path: exchange.map_or_else(|| raw_path(head), |x| x.target.path().as_bytes()),
+            query: None,
+            route: exchange.and_then(|x| x.route.as_deref()),
+            consumer: exchange
+                .and_then(|x| x.principal.as_deref())
+                .map(|principal| principal.subject.as_str()),
+            user_agent: head.fields.get("user-agent"),
+            status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration,
+            upstream,
+            rejection: self.rejection.as_ref(),
+            firewall: verdict.filter(|_| !matches.is_empty()).map(|verdict| FirewallRecord {
+                action: verdict.action,
+                rule: verdict.rule,
+                score: verdict.score,
+                matches: &matches,
+            }),
+            partial: &partial,
+            aborted: self.aborted,
+        });
+    }
+}
+
+fn raw_path(head: &RequestHead) -> &[u8] {
+    head.raw_target().split(|b| *b == b'?').next().unwrap_or_default()
+}
+
+/// What a record is about: a request that was read, or one that could not be.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Exchange(&'a Exchange),
+    Head(&'a RequestHead, &'a RequestId),
+}
+
+impl<'a> Subject<'a> {
+    fn head(self) -> &'a RequestHead {
+        match self {
+            Subject::Exchange(exchange) => &exchange.request,
+            Subject::Head(head, _) => head,
+        }
+    }
+
+    fn exchange(self) -> Option<&'a Exchange> {
+        match self {
+            Subject::Exchange(exchange) => Some(exchange),
+            Subject::Head(..) => None,
+        }
+    }
+
+    fn id(self) -> &'a RequestId {
+        match self {
+            Subject::Exchange(exchange) => &exchange.id,
+            Subject::Head(_, id) => id,
+        }
+    }
+}

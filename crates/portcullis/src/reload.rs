@@ -1,0 +1,163 @@
+//! Taking up a changed configuration without losing anything.
+//!
+//! Every file that a snapshot was made from is watched, by its folder, since editors and Kubernetes replace files
+//! instead of writing them. A change, or SIGHUP, compiles a new snapshot beside the running one; only one that is
+//! sound in every part is swapped in. One that is not changes nothing, and says why.
+
+use crate::snapshot::{LoadError, Snapshot, Snapshots};
+use notify::{RecursiveMode, Watcher};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Changes that follow each other this closely are one: a deployment writes more than one file.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// How the process is, for readiness.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    draining: AtomicBool,
+    last_reload: Mutex<Option<LastReload>>,
+}
+
+/// The last attempt to take up a configuration.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LastReload {
+    pub(crate) successful: bool,
+    /// What was wrong, as `check` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_reload(&self) -> Option<LastReload> {
+        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reloaded(&self, error: Option<String>) {
+        let last = LastReload { successful: error.is_none(), error };
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+}
+
+/// Watches files and signals, and reloads, as long as the process lives.
+pub(crate) struct Reloader {
+    path: PathBuf,
+    snapshots: Snapshots,
+    status: Arc<Status>,
+}
+
+impl Reloader {
+    pub(crate) fn new(path: PathBuf, snapshots: Snapshots, status: Arc<Status>) -> Self {
+        Reloader { path, snapshots, status }
+    }
+
+    /// Runs until the task is dropped.
+    ///
+    /// # Errors
+    /// When the operating system gives no signals.
+    pub(crate) async fn run(self) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (notice, mut changes) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event too; a full channel already holds the news.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = notice.try_send(());
+            }
+        });
+        let mut watched = match watcher {
+            Ok(watcher) => Some(Watched { watcher, folders: BTreeSet::new() }),
+            Err(error) => {
+                tracing::warn!(%error, "files cannot be watched; reload with SIGHUP");
+                None
+            }
+        };
+        loop {
+            if let Some(watched) = &mut watched {
+                watched.follow(&self.snapshots.current().inputs);
+            }
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                change = changes.recv(), if watched.is_some() => {
+                    if change.is_none() {
+                        watched = None;
+                        continue;
+                    }
+                    tokio::time::sleep(SETTLE).await;
+                    while changes.try_recv().is_ok() {}
+                    false
+                }
+            };
+            self.reload(asked).await;
+        }
+    }
+
+    /// Compiles off this thread and swaps. Without being asked, only where a file's bytes have changed.
+    async fn reload(&self, asked: bool) {
+        let (path, running) = (self.path.clone(), self.snapshots.current());
+        let loaded =
+            tokio::task::spawn_blocking(move || Snapshot::load(&path, &running.shared, Some(&running))).await;
+        match loaded {
+            Ok(Ok(snapshot)) => {
+                let same = snapshot.hash == self.snapshots.current().hash;
+                if same && !asked && self.status.last_reload().is_none_or(|last| last.successful) {
+                    return;
+                }
+                let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
+                self.snapshots.swap(snapshot);
+                metrics.reload_succeeded(&hash);
+                self.status.reloaded(None);
+                tracing::info!(config = %hash, "configuration reloaded");
+            }
+            Ok(Err(error)) => self.failed(&error),
+            Err(panic) => {
+                self.failed(&LoadError::new(format!("compiling the configuration failed: {panic}")))
+            }
+        }
+    }
+
+    fn failed(&self, error: &LoadError) {
+        self.snapshots.current().shared.metrics.reload_failed();
+        tracing::error!("the new configuration is not taken up, the old one serves on:\n{error}");
+        self.status.reloaded(Some(error.to_string()));
+    }
+}
+
+struct Watched {
+    watcher: notify::RecommendedWatcher,
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    /// Watches the folders of these files and no others.
+    fn follow(&mut self, files: &[PathBuf]) {
+        let folder = |file: &PathBuf| match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => Path::new(".").to_owned(),
+        };
+        let wanted: BTreeSet<PathBuf> = files.iter().map(folder).collect();
+        for old in self.folders.difference(&wanted) {
+            // It may be gone already.
+            let _ = self.watcher.unwatch(old);
+        }
+        for new in wanted.difference(&self.folders) {
+            if let Err(error) = self.watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, folder = %new.display(), "cannot be watched; reload with SIGHUP");
+            }
+        }
+        self.folders = wanted;
+    }
+}

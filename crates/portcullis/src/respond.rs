@@ -1,0 +1,249 @@
+//! The way back: hygiene, the firewall's response phases, leak masking, and the bytes to the client.
+
+use crate::answer::{append_all, finish_fields};
+use crate::forward::{Answer, AnswerBody, answer_fault};
+use crate::inspection::Inspection;
+use crate::plan::RoutePlan;
+use crate::record::Record;
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
+use portcullis_contract::{Kinds, Masker};
+use portcullis_http::hygiene;
+use portcullis_http::{
+    BodyError, Exchange, Frame, Framing, Held, Method, Rejection, ResponseHead, UpstreamFailure,
+};
+use portcullis_telemetry::LeakAction;
+use portcullis_wire::{Downstream, SinkError};
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+/// Takes an answer through the stages of its way back and sends it.
+///
+/// # Errors
+/// Only while nothing was sent: what the answer is replaced by. What breaks later cuts the answer short.
+pub(crate) async fn respond<D: Downstream>(
+    snapshot: &Snapshot,
+    route: &RoutePlan,
+    exchange: &mut Exchange,
+    mut answer: Answer,
+    firewall: &mut Inspection,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    let plan = &route.response;
+    let head = &mut answer.head;
+    hygiene::response(head, &plan.fields.remove);
+    plan.fields.write(&mut head.fields);
+    append_all(&mut head.fields, Some(&exchange.answer_fields));
+    finish_fields(&mut head.fields, &exchange.id);
+    firewall.response_headers(head)?;
+    let bodiless = exchange.request.method == Method::Head || matches!(head.status, 204 | 304);
+    let event_stream = head.media_type().is_some_and(|media| media.eq_ignore_ascii_case("text/event-stream"));
+    let hold = !bodiless && !plan.streaming && !event_stream;
+    if let (Framing::Length(length), Some(most)) = (head.framing, plan.max_size)
+        && length > most
+        && !bodiless
+    {
+        return Err(Rejection::Upstream(UpstreamFailure::TooLarge));
+    }
+    let masker = match &plan.leaks {
+        Some(leaks) if !bodiless && !(plan.streaming && head.fields.contains("content-encoding")) => {
+            leaks.inspect(head)?
+        }
+        _ => None,
+    };
+    let mut filter = Filter {
+        masker,
+        out: Vec::new(),
+        passed: 0,
+        most: plan.max_size.unwrap_or(u64::MAX),
+        counted: Kinds::default(),
+    };
+    let mut first = Bytes::new();
+    let mut _held: Option<Held> = None;
+    let mut whole = bodiless;
+    if hold && firewall.wants_response_body() {
+        let mut held = snapshot.shared.budget.hold(0).ok_or(Rejection::OverBudget)?;
+        let mut read = Vec::new();
+        whole = collect(&mut answer.body, downstream, plan.inspected, &mut held, &mut read).await?;
+        firewall.response_body(read.get(..plan.inspected).unwrap_or(&read)).await?;
+        (first, _held) = (read.into(), Some(held));
+    } else {
+        firewall.response_body(&[]).await?;
+    }
+    if !first.is_empty() {
+        first = filter.pass(first, whole)?;
+    }
+    filter.count(snapshot);
+    send(snapshot, answer, first, whole, filter, downstream, record).await;
+    Ok(())
+}
+
+/// Reads an answer's body up to a cap; whether that was all of it.
+async fn collect<D: Downstream>(
+    body: &mut AnswerBody,
+    downstream: &mut D,
+    most: usize,
+    held: &mut Held,
+    read: &mut Vec<u8>,
+) -> Result<bool, Rejection> {
+    loop {
+        match poll_fn(|cx| body.poll_frame(cx, downstream)).await {
+            None => return Ok(true),
+            Some(Err(error)) => return Err(answer_fault(error)),
+            Some(Ok(Frame::Trailers(_))) => {}
+            Some(Ok(Frame::Data(data))) => {
+                if !held.grow(data.len()) {
+                    return Err(Rejection::OverBudget);
+                }
+                read.extend_from_slice(&data);
+                if read.len() > most {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+/// What every byte of an answer's body passes.
+struct Filter {
+    masker: Option<Masker>,
+    out: Vec<u8>,
+    passed: u64,
+    most: u64,
+    counted: Kinds,
+}
+
+impl Filter {
+    /// Passes a piece of the body; `last` says that nothing follows.
+    fn pass(&mut self, data: Bytes, last: bool) -> Result<Bytes, Rejection> {
+        self.passed = self.passed.saturating_add(data.len() as u64);
+        if self.passed > self.most {
+            return Err(Rejection::Upstream(UpstreamFailure::TooLarge));
+        }
+        let Some(masker) = &mut self.masker else { return Ok(data) };
+        masker.push(&data, &mut self.out).map_err(|_| Rejection::Leak)?;
+        if last {
+            masker.finish(&mut self.out).map_err(|_| Rejection::Leak)?;
+        }
+        Ok(std::mem::take(&mut self.out).into())
+    }
+
+    /// Counts the kinds of leaks that were found since the last time.
+    fn count(&mut self, snapshot: &Snapshot) {
+        let Some(masker) = &self.masker else { return };
+        for kind in masker.found().iter() {
+            if !self.counted.contains(kind) {
+                self.counted.insert(kind);
+                snapshot.shared.metrics.leaks(kind.as_str(), LeakAction::Mask, 1);
+            }
+        }
+    }
+}
+
+/// Why an answer was cut short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Client,
+    Upstream,
+}
+
+async fn send<D: Downstream>(
+    snapshot: &Snapshot,
+    answer: Answer,
+    first: Bytes,
+    whole: bool,
+    mut filter: Filter,
+    downstream: &mut D,
+    record: &mut Record,
+) {
+    let Answer { head, mut body } = answer;
+    downstream.start(&head);
+    record.status = head.status;
+    let mut out =
+        Outflow { pending: (!first.is_empty()).then_some(first), ended: whole, finished: false, bytes: 0 };
+    let result = poll_fn(|cx| out.poll(cx, &mut body, &mut filter, downstream)).await;
+    filter.count(snapshot);
+    record.bytes_out += out.bytes;
+    record.bytes_in = record.bytes_in.max(body.uploaded());
+    if let Err(cut) = result {
+        // The client must notice that it has not got all of it.
+        downstream.abort();
+        record.aborted = cut == Cut::Client;
+        if cut == Cut::Upstream {
+            record.rejection = Some(answer_fault(BodyError::Incomplete));
+        }
+    }
+}
+
+/// The body on its way to the client.
+struct Outflow {
+    pending: Option<Bytes>,
+    ended: bool,
+    finished: bool,
+    bytes: u64,
+}
+
+impl Outflow {
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut AnswerBody,
+        filter: &mut Filter,
+        downstream: &mut D,
+    ) -> Poll<Result<(), Cut>> {
+        let lost = |_: SinkError| Cut::Client;
+        loop {
+            if self.finished {
+                return downstream
+                    .poll_flush(cx)
+                    .map_err(|error| if error == SinkError::Length { Cut::Upstream } else { Cut::Client });
+            }
+            ready!(downstream.poll_ready(cx)).map_err(lost)?;
+            if let Some(data) = self.pending.take() {
+                self.bytes += data.len() as u64;
+                downstream.push(Frame::Data(data));
+                continue;
+            }
+            if self.ended {
+                downstream.finish();
+                self.finished = true;
+                continue;
+            }
+            match body.poll_frame(cx, downstream) {
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => {
+                    self.pending = non_empty(filter.pass(data, false).map_err(|_| Cut::Upstream)?)
+                }
+                // Trailers are dropped: no route allows any yet.
+                Poll::Ready(Some(Ok(Frame::Trailers(_)))) => {}
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Cut::Upstream)),
+                Poll::Ready(None) => {
+                    self.pending = non_empty(filter.pass(Bytes::new(), true).map_err(|_| Cut::Upstream)?);
+                    self.ended = true;
+                }
+                Poll::Pending => {
+                    // What has come so far must not wait for what has not.
+                    if let Poll::Ready(Err(error)) = downstream.poll_flush(cx) {
+                        return Poll::Ready(Err(lost(error)));
+                    }
+                    if downstream.poll_gone(cx).is_ready() {
+                        return Poll::Ready(Err(Cut::Client));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+fn non_empty(data: Bytes) -> Option<Bytes> {
+    (!data.is_empty()).then_some(data)
+}
+
+/// An answer that the gateway made itself.
+pub(crate) fn whole(head: ResponseHead, body: Bytes, held: Option<Held>) -> Answer {
+    Answer {
+        head: ResponseHead { framing: Framing::Length(body.len() as u64), ..head },
+        body: AnswerBody::Whole(Some(body), held),
+    }
+}

@@ -1,0 +1,370 @@
+//! From a normalized request to its route: the most specific one wins.
+//!
+//! Host patterns are tried exact, then wildcard (the longest suffix first), then any. Within a host, a tree of path
+//! segments tries a literal before a parameter before the rest of the path. Routes of one path are ordered by
+//! whether they name a method, then by how many header and query conditions they have; what would still tie is
+//! refused when the configuration is loaded. A lookup's cost depends on the path's length, not on the number of
+//! routes.
+
+use portcullis_config::{HostPattern, Match, PathPattern, PathSegment};
+use portcullis_http::{Exchange, Method, Params, Rejection};
+use regex::bytes::Regex;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Finds routes by their place in the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    exact: HashMap<String, Node>,
+    /// Suffixes with their leading dot, the longest first.
+    wildcard: Vec<(String, Node)>,
+    any: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literal: HashMap<String, Node>,
+    param: Option<Box<Node>>,
+    rest: Vec<Candidate>,
+    here: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    route: usize,
+    methods: Vec<String>,
+    conditions: Arc<[Condition]>,
+    params: Arc<[Option<Arc<str>>]>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    place: Place,
+    name: String,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Place {
+    Header,
+    Query,
+}
+
+#[derive(Debug)]
+enum Test {
+    Is(String),
+    Present(bool),
+    Matches(Regex),
+}
+
+impl Router {
+    /// Adds the route at this place of the configuration.
+    ///
+    /// # Errors
+    /// A regular expression that does not compile, as text.
+    pub(crate) fn add(&mut self, route: usize, matches: &Match) -> Result<(), String> {
+        let candidate = Candidate {
+            route,
+            methods: matches.methods.iter().map(|m| m.as_str().to_owned()).collect(),
+            conditions: conditions(matches)?,
+            params: matches.path.segments().iter().map(binding).collect(),
+        };
+        if matches.hosts.is_empty() {
+            self.any.add(&matches.path, candidate);
+            return Ok(());
+        }
+        for host in &matches.hosts {
+            self.host(host).add(&matches.path, candidate.clone());
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, pattern: &HostPattern) -> &mut Node {
+        let Some(suffix) = pattern.wildcard_suffix() else {
+            return self.exact.entry(pattern.as_str().to_owned()).or_default();
+        };
+        let at = match self.wildcard.iter().position(|(known, _)| known == suffix) {
+            Some(at) => at,
+            None => {
+                let at = self.wildcard.partition_point(|(known, _)| known.len() >= suffix.len());
+                self.wildcard.insert(at, (suffix.to_owned(), Node::default()));
+                at
+            }
+        };
+        self.wildcard.get_mut(at).map_or(&mut self.any, |(_, node)| node)
+    }
+
+    /// The route of this request; binds the path's parameters in the exchange.
+    ///
+    /// # Errors
+    /// 404, or 405 with the methods that the path does take.
+    pub(crate) fn find(&self, exchange: &mut Exchange) -> Result<usize, Rejection> {
+        let mut search = Search { exchange, allowed: BTreeSet::new(), found: None };
+        let path = search.exchange.target.path().strip_prefix('/');
+        if let Some(path) = path.map(str::to_owned) {
+            let host = search.exchange.host.name().to_owned();
+            let exact = self.exact.get(&host);
+            let wildcard = self
+                .wildcard
+                .iter()
+                .filter(|(suffix, _)| host.ends_with(suffix.as_str()) && host.len() > suffix.len());
+            let trees = exact.into_iter().chain(wildcard.map(|(_, node)| node)).chain([&self.any]);
+            for tree in trees {
+                tree.search(&path, &mut search);
+                if let Some((route, params)) = search.found.take() {
+                    bind(&path, &params, &mut search.exchange.params);
+                    return Ok(route);
+                }
+            }
+        }
+        if search.allowed.is_empty() {
+            return Err(Rejection::NoRoute);
+        }
+        let allow: Vec<&str> = search.allowed.iter().map(String::as_str).collect();
+        Err(Rejection::MethodNotAllowed { allow: allow.join(", ") })
+    }
+}
+
+struct Search<'a> {
+    exchange: &'a mut Exchange,
+    allowed: BTreeSet<String>,
+    found: Option<(usize, Arc<[Option<Arc<str>>]>)>,
+}
+
+impl Search<'_> {
+    /// Takes the first of these candidates whose method and conditions hold.
+    fn judge(&mut self, candidates: &[Candidate]) -> bool {
+        for candidate in candidates {
+            if !candidate.conditions.iter().all(|condition| condition.holds(self.exchange)) {
+                continue;
+            }
+            if candidate.takes(self.exchange) {
+                self.found = Some((candidate.route, candidate.params.clone()));
+                return true;
+            }
+            for method in &candidate.methods {
+                self.allowed.insert(method.clone());
+                if method == "GET" {
+                    self.allowed.insert("HEAD".to_owned());
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Node {
+    fn add(&mut self, path: &PathPattern, candidate: Candidate) {
+        let mut node = self;
+        for segment in path.segments() {
+            node = match segment {
+                PathSegment::Literal(text) => node.literal.entry(text.clone()).or_default(),
+                PathSegment::Param(_) => node.param.get_or_insert_default(),
+                PathSegment::Rest(_) => return insert(&mut node.rest, candidate),
+            };
+        }
+        insert(&mut node.here, candidate);
+    }
+
+    /// Visits the nodes that match the rest of the path, the most specific first, until one has the route.
+    fn search(&self, path: &str, search: &mut Search<'_>) -> bool {
+        let (segment, rest) = match path.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (path, None),
+        };
+        let step = |node: &Node, search: &mut Search<'_>| match rest {
+            Some(rest) => node.search(rest, search),
+            None => search.judge(&node.here),
+        };
+        self.literal.get(segment).is_some_and(|node| step(node, search))
+            || (!segment.is_empty() && self.param.as_deref().is_some_and(|node| step(node, search)))
+            || (!path.is_empty() && search.judge(&self.rest))
+    }
+}
+
+/// Keeps candidates of one path in the order in which they are tried.
+fn insert(candidates: &mut Vec<Candidate>, candidate: Candidate) {
+    let rank = |c: &Candidate| (c.methods.is_empty(), std::cmp::Reverse(c.conditions.len()));
+    let at = candidates.partition_point(|other| rank(other) <= rank(&candidate));
+    candidates.insert(at, candidate);
+}
+
+impl Candidate {
+    fn takes(&self, exchange: &Exchange) -> bool {
+        let method = exchange.request.method_text();
+        self.methods.is_empty()
+            || self
+                .methods
+                .iter()
+                .any(|m| m.as_bytes() == method || (m == "GET" && exchange.request.method == Method::Head))
+    }
+}
+
+fn binding(segment: &PathSegment) -> Option<Arc<str>> {
+    match segment {
+        PathSegment::Literal(_) => None,
+        PathSegment::Param(name) | PathSegment::Rest(name) => Some(name.as_str().into()),
+    }
+}
+
+fn bind(path: &str, names: &[Option<Arc<str>>], params: &mut Params) {
+    for (name, value) in names.iter().zip(path.splitn(names.len(), '/')) {
+        if let Some(name) = name {
+            params.push(name.clone(), value.to_owned());
+        }
+    }
+}
+
+fn conditions(matches: &Match) -> Result<Arc<[Condition]>, String> {
+    let test =
+        |value: &Option<String>, present: Option<bool>, regex: &Option<portcullis_config::Regex>| match (
+            value, regex,
+        ) {
+            (Some(value), _) => Ok(Test::Is(value.clone())),
+            (None, Some(regex)) => {
+                Regex::new(regex.as_str()).map(Test::Matches).map_err(|error| error.to_string())
+            }
+            (None, None) => Ok(Test::Present(present.unwrap_or(true))),
+        };
+    let headers = matches.headers.iter().map(|h| {
+        Ok(Condition {
+            place: Place::Header,
+            name: h.name.as_str().to_owned(),
+            test: test(&h.value, h.present, &h.regex)?,
+        })
+    });
+    let query = matches.query.iter().map(|q| {
+        Ok(Condition {
+            place: Place::Query,
+            name: q.name.clone(),
+            test: test(&q.value, q.present, &q.regex)?,
+        })
+    });
+    headers.chain(query).collect()
+}
+
+impl Condition {
+    fn holds(&self, exchange: &Exchange) -> bool {
+        match self.place {
+            Place::Header => self.test.holds(exchange.request.fields.get(&self.name)),
+            Place::Query => {
+                let value = exchange.target.query_value(&self.name);
+                self.test.holds(value.as_deref())
+            }
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, value: Option<&[u8]>) -> bool {
+        match (self, value) {
+            (Test::Present(wanted), value) => value.is_some() == *wanted,
+            (Test::Is(wanted), Some(value)) => wanted.as_bytes() == value,
+            (Test::Matches(regex), Some(value)) => regex.is_match(value),
+            (_, None) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_http::{
+        Client, ClientAddress, Host, RequestHead, RequestId, Scheme, Target, TraceContext, Version,
+    };
+
+    fn exchange(method: &str, host: &str, target: &str, fields: &[(&str, &str)]) -> Exchange {
+        let mut head = RequestHead::default();
+        head.set_line(method.as_bytes(), target.as_bytes(), Version::Http11);
+        for (name, value) in fields {
+            head.fields.append(name, value).unwrap();
+        }
+        let address = "192.0.2.1:1".parse().unwrap();
+        let client = Client {
+            peer: address,
+            local: address,
+            address: ClientAddress { ip: address.ip(), peer_trusted: false },
+            scheme: Scheme::Http,
+            server_name: None,
+            listener: "public".into(),
+        };
+        let target = Target::parse(target.as_bytes()).unwrap();
+        Exchange::new(
+            head,
+            target,
+            Host::parse(host).unwrap(),
+            client,
+            RequestId::random(),
+            TraceContext::continue_from(None, false),
+        )
+    }
+
+    fn router(matches: &[&str]) -> Router {
+        let mut router = Router::default();
+        for (at, text) in matches.iter().enumerate() {
+            let matches: Match = toml::from_str(text).unwrap();
+            router.add(at, &matches).unwrap();
+        }
+        router
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let router = router(&[
+            "path = '/{*rest}'",
+            "path = '/a/{id}'",
+            "path = '/a/b'",
+            "path = '/a/b'\nhosts = ['*.example.com']",
+            "path = '/a/b'\nhosts = ['api.example.com']",
+            "path = '/a/b'\nmethods = ['POST']",
+            "path = '/a/b'\nheaders = [{name = 'x-v', value = '2'}]",
+            "path = '/a/{id}/c'",
+            "path = '/q'\nquery = [{name = 'k', regex = '^[0-9]+$'}]",
+        ]);
+        for (method, host, target, fields, expected) in [
+            ("GET", "x", "/z/z", &[][..], 0),
+            ("GET", "x", "/a/1", &[], 1),
+            ("GET", "x", "/a/b", &[], 2),
+            ("GET", "w.example.com", "/a/b", &[], 3),
+            ("GET", "a.b.example.com", "/a/b", &[], 3),
+            ("GET", "example.com", "/a/b", &[], 2),
+            ("GET", "api.example.com", "/a/b", &[], 4),
+            ("GET", "api.example.com", "/a/x", &[], 1),
+            ("POST", "x", "/a/b", &[], 5),
+            ("GET", "x", "/a/b", &[("X-V", "2")], 6),
+            ("GET", "x", "/a/b/c", &[], 7),
+            ("GET", "x", "/a/b/d", &[], 0),
+            ("GET", "x", "/q?k=12", &[], 8),
+            ("GET", "x", "/q?k=x", &[], 0),
+        ] {
+            let mut exchange = exchange(method, host, target, fields);
+            assert_eq!(router.find(&mut exchange), Ok(expected), "{method} {host} {target}");
+        }
+    }
+
+    #[test]
+    fn binds_parameters() {
+        let router = router(&["path = '/a/{id}/{*rest}'"]);
+        let mut exchange = exchange("GET", "x", "/a/7/b/c", &[]);
+        assert_eq!(router.find(&mut exchange), Ok(0));
+        assert_eq!((exchange.params.get("id"), exchange.params.get("rest")), (Some("7"), Some("b/c")));
+    }
+
+    #[test]
+    fn not_found_and_not_allowed() {
+        let router =
+            router(&["path = '/a'\nmethods = ['GET']", "path = '/a'\nmethods = ['PUT']", "path = '/d/'"]);
+        assert_eq!(router.find(&mut exchange("HEAD", "x", "/a", &[])), Ok(0));
+        assert_eq!(
+            router.find(&mut exchange("DELETE", "x", "/a", &[])),
+            Err(Rejection::MethodNotAllowed { allow: "GET, HEAD, PUT".into() })
+        );
+        for target in ["/", "/a/", "/A", "/a/b", "/d"] {
+            assert_eq!(
+                router.find(&mut exchange("GET", "x", target, &[])),
+                Err(Rejection::NoRoute),
+                "{target}"
+            );
+        }
+    }
+}

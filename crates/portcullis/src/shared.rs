@@ -1,0 +1,52 @@
+//! What outlives every snapshot: a reload resets none of it.
+
+use portcullis_config::Config;
+use portcullis_http::Budget;
+use portcullis_identity::KeyStore;
+use portcullis_limits::LocalStore;
+use portcullis_telemetry::{LogFormat, LogQueue, Metrics};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Callers whose rates are counted at once; about 64 bytes each.
+const COUNTED_CALLERS: usize = 1_000_000;
+
+/// Counters, pools, key sets and budgets of the process.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: LogQueue,
+    pub(crate) log_format: LogFormat,
+    pub(crate) rates: Arc<LocalStore>,
+    pub(crate) keys: KeyStore,
+    pub(crate) budget: Budget,
+    /// One permit for each client connection.
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// The state of a process that starts with this configuration. What of it sizes this state (body budget,
+    /// connections, log format) takes a restart to change.
+    ///
+    /// # Errors
+    /// Why the trust store for key sets cannot be set up.
+    pub(crate) fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        log: LogQueue,
+        log_format: LogFormat,
+    ) -> Result<Self, String> {
+        let limit = config.server.body_budget.as_usize();
+        let budget = Budget::new(limit);
+        metrics.watch_budget(budget.clone(), limit);
+        Ok(Shared {
+            metrics,
+            log,
+            log_format,
+            rates: Arc::new(LocalStore::new(COUNTED_CALLERS)),
+            keys: KeyStore::new(None).map_err(|error| error.to_string())?,
+            budget,
+            connections: Arc::new(Semaphore::new(config.server.max_connections as usize)),
+        })
+    }
+}

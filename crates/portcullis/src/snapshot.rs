@@ -1,0 +1,325 @@
+//! One immutable compiled configuration, and the one place from which it is read.
+
+use crate::plan::{self, RoutePlan};
+use crate::router::Router;
+use crate::rules::{self, Rules};
+use crate::shared::Shared;
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use portcullis_config::{Config, ResponseHeaders};
+use portcullis_diag::{Diagnostics, SourceMap};
+use portcullis_http::{Fields, TrustedProxies};
+use portcullis_limits::AddressList;
+use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
+use portcullis_upstream::Upstreams;
+use portcullis_wire::server::ServerSettings;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All that a request needs to know of the configuration, compiled.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) shared: Arc<Shared>,
+    /// Names the content of all files it was made from.
+    pub(crate) hash: String,
+    /// Those files, for watching them.
+    pub(crate) inputs: Vec<PathBuf>,
+    pub(crate) threads: usize,
+    pub(crate) grace: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) admin: SocketAddr,
+    pub(crate) via: String,
+    pub(crate) listeners: Vec<Arc<ListenerPlan>>,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) addresses: AddressList,
+    pub(crate) coarse_rate: Option<plan::RatePlan>,
+    pub(crate) router: Router,
+    pub(crate) routes: Vec<Arc<RoutePlan>>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) response_fields: ResponseFields,
+    pub(crate) unmatched: RouteMetrics,
+    pub(crate) access_log: Option<AccessLog>,
+}
+
+/// A listener's settings, compiled.
+#[derive(Debug)]
+pub(crate) struct ListenerPlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) handshake: Duration,
+    pub(crate) settings: Arc<ServerSettings>,
+    pub(crate) metrics: ListenerMetrics,
+}
+
+/// What is taken off answers and put on them.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseFields {
+    pub(crate) remove: Vec<String>,
+    set: Vec<(String, String)>,
+}
+
+impl ResponseFields {
+    fn new(config: &ResponseHeaders) -> Self {
+        ResponseFields {
+            remove: config.remove.iter().map(|name| name.as_str().to_owned()).collect(),
+            set: config.set.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned())).collect(),
+        }
+    }
+
+    /// These, with a route's changes on top.
+    pub(crate) fn with(&self, changes: &portcullis_config::HeaderChanges) -> Self {
+        let removed = |name: &str| changes.remove.iter().any(|r| r.as_str().eq_ignore_ascii_case(name));
+        let changed = |name: &str| changes.set.keys().any(|s| s.eq_ignore_ascii_case(name));
+        let kept = self.set.iter().filter(|(name, _)| !removed(name) && !changed(name)).cloned();
+        let set = changes.set.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned()));
+        let remove = changes.remove.iter().map(|name| name.as_str().to_owned());
+        ResponseFields {
+            remove: self.remove.iter().cloned().chain(remove).collect(),
+            set: kept.chain(set).collect(),
+        }
+    }
+
+    /// Puts the fields on an answer, in place of what the upstream sent under their names.
+    pub(crate) fn write(&self, fields: &mut Fields) {
+        for (name, value) in &self.set {
+            fields.remove(name);
+            fields.append_parsed(name.as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+/// Why a configuration cannot be taken up: every finding, rendered with its place in the file.
+#[derive(Debug)]
+pub(crate) struct LoadError(String);
+
+impl LoadError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        LoadError(text.into())
+    }
+
+    pub(crate) fn render(diagnostics: &Diagnostics, sources: &SourceMap) -> Self {
+        LoadError(diagnostics.to_text(sources))
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.trim_end())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A configuration and its rules, read and found sound, before anything of the process is touched.
+pub(crate) struct Source {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
+    /// Findings that are no errors, rendered.
+    pub(crate) warnings: String,
+    hash: String,
+    inputs: Vec<PathBuf>,
+}
+
+impl Source {
+    /// Reads the configuration and every file that it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the configuration and in the rules.
+    pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
+        let mut sources = SourceMap::new();
+        let loaded = portcullis_config::load(path, &mut sources, &portcullis_config::process_env)
+            .map_err(|found| LoadError::render(&found, &sources))?;
+        let mut warnings = loaded.warnings;
+        let rules = rules::load(&loaded.config, &mut sources).map_err(|mut found| {
+            found.append(std::mem::take(&mut warnings));
+            LoadError::render(&found, &sources)
+        })?;
+        warnings.append(rules.warnings.clone());
+        let mut inputs = vec![path.to_owned()];
+        inputs.extend(rules.files.iter().cloned());
+        inputs.extend(named_files(&loaded.config));
+        Ok(Source {
+            hash: fingerprint(&inputs),
+            warnings: warnings.to_text(&sources),
+            config: loaded.config,
+            rules,
+            inputs,
+        })
+    }
+}
+
+/// Certificates and keys that the configuration names.
+fn named_files(config: &Config) -> Vec<PathBuf> {
+    let mut files: Vec<&Path> = Vec::new();
+    for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
+        files.extend(
+            tls.certificates.iter().flat_map(|pair| [pair.certificate.as_path(), pair.key.as_path()]),
+        );
+    }
+    for tls in config.upstream.values().filter_map(|upstream| upstream.tls.as_ref()) {
+        files.extend([&tls.ca_file, &tls.certificate, &tls.key].into_iter().flatten().map(PathBuf::as_path));
+    }
+    for identity in config.identity.values() {
+        files.extend(identity.jwks_file.as_deref());
+        files.extend(identity.keys.iter().filter_map(|key| key.public_key_file.as_deref()));
+    }
+    files.into_iter().map(|file| config.resolve(file)).collect()
+}
+
+/// Twelve hexadecimal digits of the SHA-256 over all files. A file that cannot be read counts as empty: what needs it
+/// says so.
+fn fingerprint(inputs: &[PathBuf]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for path in inputs {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(&bytes);
+    }
+    context.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Snapshot {
+    /// Reads and compiles a configuration.
+    ///
+    /// # Errors
+    /// As [`Source::read`] and [`Snapshot::compile`].
+    pub(crate) fn load(
+        path: &Path,
+        shared: &Arc<Shared>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Self, LoadError> {
+        let source = Source::read(path)?;
+        if !source.warnings.trim().is_empty() {
+            tracing::warn!("the configuration has warnings:\n{}", source.warnings.trim_end());
+        }
+        Snapshot::compile(source, shared, previous)
+    }
+
+    /// Compiles what was read. Upstreams carry over the pools and counters of `previous`.
+    ///
+    /// # Errors
+    /// All that only shows now: certificates, keys, patterns, exclusions of rules that do not exist.
+    pub(crate) fn compile(
+        source: Source,
+        shared: &Arc<Shared>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Self, LoadError> {
+        let Source { config, rules, hash, inputs, .. } = source;
+        let mut errors = Vec::new();
+        let upstreams =
+            keep(&mut errors, plan::upstreams(&config, previous.map(|snapshot| &snapshot.upstreams)))
+                .unwrap_or_default();
+        let providers = keep(&mut errors, plan::providers(&config, shared)).unwrap_or_default();
+        let response_fields = ResponseFields::new(&config.response_headers);
+        let compiler = plan::Compiler {
+            config: &config,
+            shared,
+            upstreams: &upstreams,
+            providers: &providers,
+            rules: &rules,
+            response_fields: &response_fields,
+        };
+        let mut router = Router::default();
+        let mut routes = Vec::with_capacity(config.route.len());
+        for (at, route) in config.route.iter().enumerate() {
+            keep(
+                &mut errors,
+                router
+                    .add(at, &route.matches)
+                    .map_err(|error| vec![format!("route `{}`: {error}", route.name)]),
+            );
+            routes.extend(keep(&mut errors, compiler.route(route)).map(Arc::new));
+        }
+        let mut listeners = Vec::with_capacity(config.listener.len());
+        for listener in &config.listener {
+            listeners.extend(keep(&mut errors, plan::listener(&config, listener, shared)).map(Arc::new));
+        }
+        let coarse_rate = keep(&mut errors, plan::rate(shared, None, &config.rate_limit)).flatten();
+        if !errors.is_empty() {
+            return Err(LoadError::new(
+                errors.iter().map(|error| format!("error: {error}\n")).collect::<String>(),
+            ));
+        }
+        Ok(Snapshot {
+            hash,
+            inputs,
+            threads: threads(&config),
+            grace: config.server.grace.get(),
+            max_connections: config.server.max_connections as usize,
+            admin: config.admin.listen,
+            via: config.server.name.clone(),
+            listeners,
+            trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.iter().map(|cidr| cidr.get())),
+            addresses: plan::addresses(&config.addresses),
+            coarse_rate,
+            router,
+            routes,
+            upstreams,
+            response_fields,
+            unmatched: shared.metrics.unmatched(),
+            access_log: config.log.access.then(|| AccessLog::new(shared.log.clone(), shared.log_format)),
+            shared: shared.clone(),
+        })
+    }
+
+    /// How many firewall rules there are, in words.
+    pub(crate) fn describe_rules(&self) -> String {
+        let count = self
+            .routes
+            .iter()
+            .find_map(|route| route.firewall.as_ref())
+            .map(|firewall| firewall.program.rule_count());
+        count.map_or_else(|| "no firewall rules".to_owned(), |count| format!("{count} firewall rules"))
+    }
+
+    /// Brings the gauges of all pools up to date, as a scrape asks for.
+    pub(crate) fn publish_pools(&self) {
+        for upstream in self.upstreams.iter() {
+            let gauges = self.shared.metrics.upstream(upstream.name());
+            let (open, idle) = upstream
+                .stats()
+                .fold((0, 0), |(open, idle), endpoint| (open + endpoint.open, idle + endpoint.idle));
+            gauges.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+            gauges.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The listener of this name.
+    pub(crate) fn listener(&self, name: &str) -> Option<Arc<ListenerPlan>> {
+        self.listeners.iter().find(|plan| &*plan.name == name).cloned()
+    }
+}
+
+/// Collects errors instead of stopping at the first.
+fn keep<T>(errors: &mut Vec<String>, result: Result<T, Vec<String>>) -> Option<T> {
+    result.map_err(|mut found| errors.append(&mut found)).ok()
+}
+
+fn threads(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config.server.threads.map_or(cores, usize::from)
+}
+
+/// The running snapshot. Clones share it; reading it takes no lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshots(Arc<ArcSwap<Snapshot>>);
+
+impl Snapshots {
+    pub(crate) fn new(first: Snapshot) -> Self {
+        Snapshots(Arc::new(ArcSwap::from_pointee(first)))
+    }
+
+    /// The snapshot to serve a request with, from its first byte to its last.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Puts another in its place. Requests that have begun end on the one they began with.
+    pub(crate) fn swap(&self, next: Snapshot) {
+        self.0.store(Arc::new(next));
+    }
+}
