@@ -13,7 +13,8 @@ use serde_norway::Value;
 /// One file: the tests of one rule.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TestFile {
-    /// The rule.
+    /// The rule; 0 in a file that names none (CRS has one without tests).
+    #[serde(default)]
     pub rule_id: u32,
     /// Its tests.
     #[serde(default)]
