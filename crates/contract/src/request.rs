@@ -31,7 +31,7 @@ impl Contract {
         if request.fields.get_all("content-type").nth(1).is_some() {
             return Err(Rejection::Malformed(Malformed::Duplicate));
         }
-        if matches!(request.framing, Framing::None | Framing::Length(0)) {
+        if has_no_body(request) {
             return Ok(());
         }
         let mut codings = request.fields.get_all("content-encoding");
@@ -62,7 +62,7 @@ impl Contract {
     /// # Errors
     /// 400, as [`JsonShape::check`].
     pub fn check_body(&self, request: &RequestHead, body: &[u8]) -> Result<(), Rejection> {
-        let Some(shape) = &self.json else { return Ok(()) };
+        let Some(shape) = self.json.as_ref().filter(|_| !has_no_body(request)) else { return Ok(()) };
         let media = request.fields.get_str("content-type").and_then(MediaType::parse);
         if !media.is_some_and(|media| self.is_json(&media)) {
             return Ok(());
@@ -77,6 +77,11 @@ impl Contract {
     fn is_json(&self, media: &MediaType<'_>) -> bool {
         media.is_json() || self.json_also.iter().any(|range| range.holds(media))
     }
+}
+
+/// Whether the head says that there is none: many clients name a type even then.
+fn has_no_body(request: &RequestHead) -> bool {
+    matches!(request.framing, Framing::None | Framing::Length(0))
 }
 
 impl Guard for Contract {
