@@ -123,7 +123,8 @@ pub(crate) fn put(endpoint: &Arc<Endpoint>, kept: Kept, limit: Duration, most: u
 /// The shared connection and its generation, if it is open.
 pub(crate) fn shared(endpoint: &Arc<Endpoint>) -> Option<(Http2Connection, u64)> {
     with_shelf(endpoint, |shelf| {
-        let shared = shelf.shared.as_mut().filter(|shared| shared.connection.is_open())?;
+        shelf.shared.take_if(|shared| !shared.connection.is_open());
+        let shared = shelf.shared.as_mut()?;
         shared.used = Instant::now();
         Some((shared.connection.clone(), shared.generation))
     })

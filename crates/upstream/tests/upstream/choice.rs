@@ -1,0 +1,88 @@
+//! Which endpoint is asked.
+
+use crate::support::*;
+use portcullis_http::{ResponseHead, UpstreamFailure};
+use portcullis_testkit::{Answer, Origin, free_port as dead};
+use portcullis_upstream::Balance;
+
+#[tokio::test]
+async fn round_robin_by_weight() {
+    let origins = [Origin::answering(Answer::ok("x")), Origin::answering(Answer::ok("x"))];
+    let mut settings = settings(&[origins[0].address(), origins[1].address()]);
+    (settings.endpoints[0].weight, settings.endpoints[1].weight) = (300, 100);
+    let upstream = upstream(settings);
+    for _ in 0..100 {
+        get(&upstream).await.unwrap();
+    }
+    assert_eq!((origins[0].count(), origins[1].count()), (75, 25));
+}
+
+#[tokio::test]
+async fn power_of_two_evens_out_what_is_in_flight() {
+    let origins = [Origin::answering(Answer::ok("x")), Origin::answering(Answer::ok("x"))];
+    let mut settings = settings(&[origins[0].address(), origins[1].address()]);
+    settings.balance = Balance::PowerOfTwo;
+    let upstream = upstream(settings);
+    let mut leases = Vec::new();
+    for _ in 0..10 {
+        let mut answer = ResponseHead::default();
+        leases.push(upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap());
+    }
+    assert!(upstream.stats().all(|endpoint| endpoint.in_flight == 5));
+}
+
+#[tokio::test]
+async fn where_one_refuses_the_next_is_asked_whatever_the_method() {
+    let origin = Origin::answering(Answer::ok("x"));
+    for balance in [Balance::RoundRobin, Balance::PowerOfTwo] {
+        let mut settings = settings(&[dead(), origin.address()]);
+        settings.balance = balance;
+        let upstream = upstream(settings);
+        for _ in 0..20 {
+            let (status, _) = exchange(&upstream, "POST", Some(b"once")).await.unwrap();
+            assert_eq!(status, 200);
+        }
+        let failed: Vec<u64> = upstream.stats().map(|endpoint| endpoint.connect_failures).collect();
+        assert!(failed[0] <= 3, "put aside, it is not asked each time: {failed:?}");
+        assert_eq!((failed[1], upstream.stats().map(|e| e.in_flight).sum::<usize>()), (0, 0));
+    }
+    assert_eq!(origin.count(), 40);
+    assert!(origin.requests().iter().all(|request| request.body == b"once"));
+}
+
+#[tokio::test]
+async fn at_most_three_are_tried() {
+    let upstream = upstream(settings(&[dead(), dead(), dead(), dead(), dead()]));
+    assert_eq!(get(&upstream).await, Err(UpstreamFailure::Connect));
+    assert_eq!(upstream.stats().map(|endpoint| endpoint.connect_failures).sum::<u64>(), 3);
+}
+
+#[tokio::test]
+async fn alone_it_is_asked_even_when_aside() {
+    let address = dead();
+    let upstream = upstream(settings(&[address]));
+    assert_eq!(get(&upstream).await, Err(UpstreamFailure::Connect));
+    assert!(stats(&upstream).aside);
+    let origin = Origin::builder().at(address).start(|_| Answer::ok("back"));
+    assert_eq!(get(&upstream).await, Ok((200, b"back".to_vec())));
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn nobody_to_ask() {
+    assert_eq!(get(&upstream(settings(&[]))).await, Err(UpstreamFailure::NoEndpoint));
+}
+
+#[tokio::test]
+async fn names_are_looked_up() {
+    let origin = Origin::answering(Answer::ok("x"));
+    let mut by_name = settings(&[origin.address()]);
+    "localhost".clone_into(&mut by_name.endpoints[0].host);
+    let upstream_by_name = upstream(by_name);
+    assert_eq!(get(&upstream_by_name).await, Ok((200, b"x".to_vec())));
+    assert_eq!(stats(&upstream_by_name).address, format!("localhost:{}", origin.address().port()));
+    let mut unknown = settings(&[origin.address()]);
+    "no-such-host.invalid".clone_into(&mut unknown.endpoints[0].host);
+    let failure = get(&upstream(unknown)).await.unwrap_err();
+    assert!(matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout), "{failure:?}");
+}

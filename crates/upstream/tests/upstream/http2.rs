@@ -1,0 +1,97 @@
+//! HTTP/2 to endpoints: one connection for all.
+
+use crate::support::*;
+use bytes::Bytes;
+use portcullis_http::{ResponseHead, UpstreamFailure};
+use portcullis_testkit::{Answer, Origin};
+use portcullis_upstream::{Protocol, Upstream};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+fn to_http2(address: SocketAddr) -> Upstream {
+    let mut settings = settings(&[address]);
+    settings.protocol = Protocol::Http2;
+    upstream(settings)
+}
+
+#[tokio::test]
+async fn many_at_once_share_one_connection() {
+    let origin = http2_origin(None, |request| {
+        let text = format!("{} {} {}", request.method(), request.uri(), request.body().len());
+        http::Response::new(Bytes::from(text))
+    });
+    let upstream = to_http2(origin.address());
+    let calls: Vec<_> = (0..50usize)
+        .map(|n| {
+            let upstream = upstream.clone();
+            tokio::spawn(async move {
+                let mut answer = ResponseHead::default();
+                let body = Bytes::from(vec![b'x'; n * 5000]);
+                let head = request("POST", &format!("/{n}"));
+                let mut lease = upstream.send(&head, Some(&body), &mut answer).await.unwrap();
+                let text = String::from_utf8(read(&mut lease).await.unwrap()).unwrap();
+                assert_eq!(text, format!("POST http://gateway.test/{n} {}", n * 5000));
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!((origin.connections(), origin.requests().len()), (1, 50));
+    let stats = stats(&upstream);
+    assert_eq!((stats.in_flight, stats.open, stats.connects, stats.reuses), (0, 1, 1, 49));
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_is_not_used_again() {
+    let start = |text: &'static str| move |_: &_| http::Response::new(Bytes::from_static(text.as_bytes()));
+    let first = http2_origin(None, start("first"));
+    let upstream = to_http2(first.address());
+    assert_eq!(get(&upstream).await, Ok((200, b"first".to_vec())));
+    let gone = first.address();
+    drop(first);
+    eventually("nobody listens there any more", || std::net::TcpStream::connect(gone).is_err()).await;
+    let failure = get(&upstream).await.unwrap_err();
+    assert!(matches!(failure, UpstreamFailure::Connect | UpstreamFailure::Closed), "{failure:?}");
+    assert_eq!(stats(&upstream).in_flight, 0);
+    eventually("the connection is dropped", || stats(&upstream).open == 0).await;
+}
+
+#[tokio::test]
+async fn who_does_not_speak_it() {
+    let origin = Origin::answering(Answer::ok("HTTP/1.1"));
+    let upstream = to_http2(origin.address()).with_response_timeout(Duration::from_millis(500));
+    let failure = get(&upstream).await.unwrap_err();
+    assert_ne!(failure, UpstreamFailure::NoEndpoint);
+    assert_eq!(stats(&upstream).in_flight, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come() {
+    let origin = http2_origin(None, |request| {
+        if request.uri().path() == "/x" {
+            std::thread::sleep(Duration::from_millis(600));
+        }
+        http::Response::new(Bytes::new())
+    });
+    let upstream = to_http2(origin.address());
+    let slow = upstream.with_response_timeout(Duration::from_millis(100));
+    assert_eq!(get(&slow).await, Err(UpstreamFailure::ResponseTimeout));
+    // The stream was reset; the connection goes on.
+    assert_eq!(get(&upstream).await, Ok((200, Vec::new())));
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_unused_connection_is_closed() {
+    let origin = http2_origin(None, |_| http::Response::new(Bytes::new()));
+    let mut settings = settings(&[origin.address()]);
+    settings.protocol = Protocol::Http2;
+    settings.idle_connection_timeout = Duration::from_millis(50);
+    let upstream = upstream(settings);
+    get(&upstream).await.unwrap();
+    assert_eq!(stats(&upstream).open, 1);
+    eventually("an unused connection is closed", || stats(&upstream).open == 0).await;
+    get(&upstream).await.unwrap();
+    assert_eq!(origin.connections(), 2);
+}
