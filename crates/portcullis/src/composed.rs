@@ -1,12 +1,11 @@
 //! Answers made from several calls.
 
-use crate::forward::{Answer, outgoing_fields};
+use crate::forward::{Answer, Origin, outgoing_fields};
 use crate::plan::ComposePlan;
 use crate::record::Record;
 use crate::respond::whole;
 use portcullis_compose::Input;
-use portcullis_http::hygiene::Inherited;
-use portcullis_http::{Budget, Exchange, Fields, Rejection, ResponseHead};
+use portcullis_http::{Budget, Fields, Rejection, ResponseHead};
 use portcullis_identity::Permit;
 
 /// Makes the calls of a composition. Needs a [`Permit`], as forwarding does.
@@ -15,16 +14,15 @@ use portcullis_identity::Permit;
 /// 502 or 504 where a required part failed.
 pub(crate) async fn call(
     _permit: Permit,
-    exchange: &Exchange,
-    inherited: &Inherited,
-    via: &str,
+    origin: Origin<'_>,
     plan: &ComposePlan,
     budget: &Budget,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
     // Of the client's own fields none passes but those that a part's templates name.
     let mut base = Fields::default();
-    outgoing_fields(&Fields::default(), exchange, inherited, via, &mut base);
+    outgoing_fields(&Fields::default(), origin, &mut base);
+    let exchange = origin.exchange;
     let input = Input {
         params: &exchange.params,
         query: exchange.target.query(),

@@ -26,7 +26,7 @@ pub(crate) enum AnswerBody {
     /// An upstream, which may still be taking the request's body.
     Upstream(Box<Relay>),
     /// The gateway has all of it, accounted for.
-    Whole(Option<bytes::Bytes>, Option<Held>),
+    Whole { body: Option<bytes::Bytes>, _held: Option<Held> },
 }
 
 /// A call under way, and the upload that may still feed it.
@@ -53,15 +53,20 @@ enum State {
     Refused,
 }
 
+/// What calls out are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) exchange: &'a Exchange,
+    /// What a trusted proxy said of its own client.
+    pub(crate) inherited: &'a Inherited,
+    /// Our name in `Via`.
+    pub(crate) via: &'a str,
+}
+
 /// The fields that a call to any upstream carries: the host, those of the client's that pass, and what the gateway
 /// says of itself, the client and the caller.
-pub(crate) fn outgoing_fields(
-    passing: &Fields,
-    exchange: &Exchange,
-    inherited: &Inherited,
-    via: &str,
-    out: &mut Fields,
-) {
+pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fields) {
+    let Origin { exchange, inherited, via } = origin;
     // A client of HTTP/1.0 may name no host; our own name is as good as any then.
     let host = if exchange.host.is_empty() { via.to_owned() } else { exchange.host.to_string() };
     out.append_parsed(b"host", host.as_bytes());
@@ -75,13 +80,8 @@ pub(crate) fn outgoing_fields(
 }
 
 /// The request as the upstream gets it.
-fn outgoing(
-    exchange: &Exchange,
-    inherited: &Inherited,
-    via: &str,
-    route: &RoutePlan,
-    plan: &ForwardPlan,
-) -> Result<RequestHead, Rejection> {
+fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result<RequestHead, Rejection> {
+    let exchange = origin.exchange;
     let mut head = RequestHead::default();
     let rewritten = match &plan.rewrite {
         Some(template) => Some(template.expand(&exchange.params).ok_or(Rejection::NoRoute)?),
@@ -93,7 +93,7 @@ fn outgoing(
         target.push_str(query);
     }
     head.set_line(exchange.request.method_text(), target.as_bytes(), Version::Http11);
-    outgoing_fields(&exchange.request.fields, exchange, inherited, via, &mut head.fields);
+    outgoing_fields(&exchange.request.fields, origin, &mut head.fields);
     if !route.response.streaming
         && let Some(leaks) = &route.response.leaks
     {
@@ -108,16 +108,14 @@ fn outgoing(
 /// 502, 503 or 504 for what the upstream does wrong; 400, 408 or 413 for the client's body.
 pub(crate) async fn call<D: Downstream>(
     _permit: Permit,
-    exchange: &Exchange,
-    inherited: &Inherited,
-    via: &str,
+    origin: Origin<'_>,
     route: &RoutePlan,
     plan: &ForwardPlan,
     body: RequestBody,
     downstream: &mut D,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
-    let head = outgoing(exchange, inherited, via, route, plan)?;
+    let head = outgoing(origin, route, plan)?;
     let began = Instant::now();
     let mut endpoint = String::new();
     let limit = route.body.limit.map_or(u64::MAX, |limit| limit as u64);
@@ -266,7 +264,7 @@ impl AnswerBody {
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         match self {
             AnswerBody::Upstream(relay) => relay.poll_frame(cx, downstream),
-            AnswerBody::Whole(body, _) => {
+            AnswerBody::Whole { body, .. } => {
                 Poll::Ready(body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::Data(body))))
             }
         }
@@ -276,7 +274,7 @@ impl AnswerBody {
     pub(crate) fn uploaded(&self) -> u64 {
         match self {
             AnswerBody::Upstream(relay) => relay.upload.sent,
-            AnswerBody::Whole(..) => 0,
+            AnswerBody::Whole { .. } => 0,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::answer;
 use crate::body;
 use crate::composed;
 use crate::connection::Connection;
-use crate::forward;
+use crate::forward::{self, Origin};
 use crate::inspection::Inspection;
 use crate::normalize::{Normalized, normalize};
 use crate::plan::{Action, HeadPlan, RoutePlan};
@@ -87,14 +87,11 @@ async fn stages<D: Downstream>(
         route.contract.check_body(&exchange.request, &body.read)?;
     }
 
+    let origin = Origin { exchange, inherited, via: &snapshot.via };
     let answer = match &route.action {
-        Action::Forward(plan) => {
-            forward::call(permit, exchange, inherited, &snapshot.via, route, plan, body, downstream, record)
-                .await?
-        }
+        Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,
         Action::Compose(plan) => {
-            composed::call(permit, exchange, inherited, &snapshot.via, plan, &snapshot.shared.budget, record)
-                .await?
+            composed::call(permit, origin, plan, &snapshot.shared.budget, record).await?
         }
     };
     respond(snapshot, route, exchange, answer, firewall, downstream, record).await

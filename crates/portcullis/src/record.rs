@@ -50,7 +50,7 @@ impl Record {
     }
 
     pub(crate) fn sent(&mut self, sent: Sent) {
-        self.status = sent.status;
+        self.status = if sent.cut { 0 } else { sent.status };
         self.bytes_out += sent.bytes;
         self.aborted |= sent.cut;
     }

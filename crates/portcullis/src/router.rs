@@ -34,8 +34,11 @@ struct Candidate {
     route: usize,
     methods: Vec<String>,
     conditions: Arc<[Condition]>,
-    params: Arc<[Option<Arc<str>>]>,
+    names: Names,
 }
+
+/// What each segment of a path pattern binds, if anything.
+type Names = Arc<[Option<Arc<str>>]>;
 
 #[derive(Debug)]
 struct Condition {
@@ -67,7 +70,7 @@ impl Router {
             route,
             methods: matches.methods.iter().map(|m| m.as_str().to_owned()).collect(),
             conditions: conditions(matches)?,
-            params: matches.path.segments().iter().map(binding).collect(),
+            names: matches.path.segments().iter().map(binding).collect(),
         };
         if matches.hosts.is_empty() {
             self.any.add(&matches.path, candidate);
@@ -128,7 +131,7 @@ impl Router {
 struct Search<'a> {
     exchange: &'a mut Exchange,
     allowed: BTreeSet<String>,
-    found: Option<(usize, Arc<[Option<Arc<str>>]>)>,
+    found: Option<(usize, Names)>,
 }
 
 impl Search<'_> {
@@ -139,7 +142,7 @@ impl Search<'_> {
                 continue;
             }
             if candidate.takes(self.exchange) {
-                self.found = Some((candidate.route, candidate.params.clone()));
+                self.found = Some((candidate.route, candidate.names.clone()));
                 return true;
             }
             for method in &candidate.methods {

@@ -196,7 +196,7 @@ pub(super) fn auth(
             .map(|(name, values)| ClaimRule { name: name.clone(), any_of: values.values().to_vec() })
             .collect(),
         // A route that declares an audience denies by default: it must also say who of them may pass.
-        any_caller: auth.audience.is_none(),
+        any_caller: auth.audience.is_none() || auth.any_caller,
     };
     let authorizer = Authorizer::new(settings, realm).map_err(|error| error.to_string())?;
     Ok((Some(authenticator), authorizer))

@@ -32,13 +32,14 @@ pub(crate) fn listener(
             fields: limits.max_fields as usize,
             target: limits.max_target.as_usize(),
         },
-        first_byte: timeouts.header.get().min(ServerSettings::default().first_byte),
+        first_byte: timeouts.first_byte.get(),
         header: timeouts.header.get(),
         idle: timeouts.idle.get(),
         body: ServerTimeouts {
             idle: timeouts.body.get(),
             write_stall: timeouts.write.get(),
-            ..ServerTimeouts::default()
+            min_rate: u32::try_from(limits.min_body_rate.get()).unwrap_or(u32::MAX),
+            rate_grace: timeouts.slow_body.get(),
         },
         max_requests: u64::from(limits.max_requests_per_connection),
         http2: listener.http2,
