@@ -152,7 +152,7 @@ impl AccessRecord<'_> {
         }
         object.text("listener", self.listener.as_bytes());
         object.plain("client", format_args!("\"{}\"", self.client));
-        object.plain("protocol", format_args!("\"{}\"", self.version.as_str()));
+        object.text("protocol", self.version.as_str().as_bytes());
         object.text("method", self.method);
         object.text("host", self.host.as_bytes());
         object.text("path", &redact_path(self.path));
@@ -276,7 +276,9 @@ impl<'a> Object<'a> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        let _ = write!(self.out, "\"{name}\":");
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     fn text(&mut self, name: &str, value: &[u8]) {
