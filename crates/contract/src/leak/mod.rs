@@ -73,6 +73,10 @@ impl Kinds {
         self.0 == 0
     }
 
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     /// The kinds in the set.
     pub fn iter(self) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
@@ -127,12 +131,13 @@ pub struct LeakGuard {
 }
 
 impl LeakGuard {
-    /// Compiles a guard for these kinds.
+    /// A guard for these kinds. The first for a set of kinds compiles the patterns, which takes some tens of
+    /// milliseconds; all later ones share them.
     ///
     /// # Errors
     /// [`LeakSetupError`] where the built-in patterns do not compile, which no setting can cause.
     pub fn new(kinds: Kinds, mode: LeakMode) -> Result<Self, LeakSetupError> {
-        Ok(LeakGuard { patterns: Arc::new(Patterns::compile(kinds)?), mode })
+        Ok(LeakGuard { patterns: Patterns::shared(kinds)?, mode })
     }
 
     /// Takes from the request to the upstream what would make the answer impossible to inspect: a content coding

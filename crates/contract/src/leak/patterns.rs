@@ -7,6 +7,7 @@ use regex_automata::dfa::{Automaton, dense};
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind as DfaMatchKind};
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// The built-in patterns do not compile: a defect of this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,21 @@ impl fmt::Debug for Patterns {
     }
 }
 
+/// What has been compiled, by set of kinds: the table is the same for all routes and reloads.
+static COMPILED: [OnceLock<Arc<Patterns>>; 1 << Kind::ALL.len()] =
+    [const { OnceLock::new() }; 1 << Kind::ALL.len()];
+
 impl Patterns {
+    /// The patterns for these kinds, compiled once per process.
+    pub(super) fn shared(kinds: Kinds) -> Result<Arc<Self>, LeakSetupError> {
+        let Some(place) = COMPILED.get(kinds.index()) else { return Patterns::compile(kinds).map(Arc::new) };
+        if let Some(compiled) = place.get() {
+            return Ok(Arc::clone(compiled));
+        }
+        let compiled = Patterns::compile(kinds)?;
+        Ok(Arc::clone(place.get_or_init(|| Arc::new(compiled))))
+    }
+
     pub(super) fn compile(kinds: Kinds) -> Result<Self, LeakSetupError> {
         let mut targets: Vec<(&'static str, Target)> = Vec::new();
         let mut rules = Vec::new();
