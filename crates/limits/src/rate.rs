@@ -19,7 +19,7 @@ pub struct Limit {
 /// Why a limit, or a set of them, cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitError {
-    /// The name is empty, longer than 64 characters, or holds others than letters, digits, `-`, `_`, `.`.
+    /// The name is empty, longer than 128 characters, or holds others than letters, digits, `-`, `_`, `.`.
     Name(String),
     /// A route names this limit twice.
     Twice(String),
@@ -29,7 +29,7 @@ impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LimitError::Name(name) => {
-                write!(f, "a limit's name is 1 to 64 letters, digits, `-`, `_` and `.`: rename `{name}`")
+                write!(f, "a limit's name is 1 to 128 letters, digits, `-`, `_` and `.`: rename `{name}`")
             }
             LimitError::Twice(name) => {
                 write!(f, "the limit `{name}` stands twice on one route: remove one, or rename it")
@@ -47,7 +47,7 @@ impl Limit {
     /// [`LimitError::Name`].
     pub fn new(name: &str, key: Key, quota: Quota) -> Result<Self, LimitError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
             return Err(LimitError::Name(name.to_owned()));
         }
         Ok(Limit { name: name.into(), key, quota, policy: policy(name, &quota) })
