@@ -5,7 +5,7 @@ use crate::keys::{KeyError, KeySet, VerificationKey};
 use crate::token::parse_algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -108,11 +108,7 @@ fn read_key(jwk: &Map<String, Value>, origin: Origin) -> Result<VerificationKey,
         None => None,
         Some(name) => Some(name.as_str().and_then(parse_algorithm).ok_or(KeyError::NoAlgorithm)?),
     };
-    let allowed = |algorithm: Algorithm| {
-        pinned.is_none_or(|only| only == algorithm)
-            && (origin == Origin::File || algorithm.family() != AlgorithmFamily::Hmac)
-    };
-    key.with_kid(kid).restricted(allowed)
+    key.with_kid(kid).restricted(|algorithm| pinned.is_none_or(|only| only == algorithm))
 }
 
 fn without_zeros(mut bytes: &[u8]) -> &[u8] {

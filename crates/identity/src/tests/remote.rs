@@ -223,7 +223,28 @@ async fn g3_unknown_ids_cost_one_fetch_in_half_a_minute() {
             assert_eq!(verdict(&provider, &token, later).await, Err(TokenError::UnknownKey));
         }
         assert_eq!(server.requests(), 1 + round as usize);
+        let soon = later.after(Duration::from_secs(29));
+        let token = bearer(Algorithm::ES256, "unknown", soon);
+        assert_eq!(verdict(&provider, &token, soon).await, Err(TokenError::UnknownKey));
+        assert_eq!(server.requests(), 1 + round as usize, "not even 29 s later");
     }
+}
+
+#[tokio::test]
+async fn rotation_is_found_without_ids_too() {
+    let mut stranger = jwk(Algorithm::ES256, "");
+    let point = &aws_lc_rs::signature::KeyPair::public_key(&*forge::STRANGER).as_ref()[1..];
+    stranger["x"] = b64(&point[..32]).into();
+    stranger["y"] = b64(&point[32..]).into();
+    let server = Server::start(set_of(&[stranger]));
+    let (store, now) = (store(), Moment::now());
+    let provider = provider_of(&store, &server.url());
+    let token = good(Algorithm::ES256, None, now.unix);
+    assert_eq!(verdict(&provider, &token, now).await, Err(TokenError::Signature));
+    server.set(es256());
+    let later = now.after(Duration::from_secs(30));
+    assert_eq!(verdict(&provider, &token, later).await, Ok(()));
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
