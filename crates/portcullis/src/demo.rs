@@ -8,6 +8,7 @@ use crate::commands::run::Process;
 use crate::commands::{ConfigFile, print};
 use crate::snapshot::Source;
 use clap::Args;
+use portcullis_config::{Config, HostPort};
 use std::net::SocketAddr;
 
 /// Options of `portcullis demo`.
@@ -29,11 +30,15 @@ impl Demo {
         let source = Source::read(&self.file.config).map_err(|error| error.to_string())?;
         let listener = source.config.listener.first().map(|listener| listener.address);
         let text = invitation(listener, source.config.admin.listen, &self.without);
+        let services: Vec<(Service, HostPort)> = Service::ALL
+            .into_iter()
+            .filter(|service| !self.without.contains(service))
+            .filter_map(|service| Some((service, configured(&source.config, service)?)))
+            .collect();
         let process = Process::start(source, None)?;
         let services = async {
-            for service in Service::ALL.into_iter().filter(|service| !self.without.contains(service)) {
-                let address = service.address();
-                services::start(service, address).await.map_err(|error| {
+            for (service, address) in services {
+                services::start(service, (address.host(), address.port())).await.map_err(|error| {
                     format!("the service `{}` cannot bind {address}: {error}", service.name())
                 })?;
             }
@@ -41,6 +46,12 @@ impl Demo {
         };
         process.serve(&self.file.config, services)
     }
+}
+
+/// Where the configuration expects a service: at the endpoint of the upstream of its name. One that it does not name is
+/// not started, since nothing would ask it.
+fn configured(config: &Config, service: Service) -> Option<HostPort> {
+    config.upstream.get(service.name())?.endpoints.first().map(|endpoint| endpoint.address.clone())
 }
 
 /// Serves one service alone, until told to stop.

@@ -99,6 +99,8 @@ pub(crate) struct ResponsePlan {
     pub(crate) streaming: bool,
     pub(crate) fields: ResponseFields,
     pub(crate) leaks: Option<LeakGuard>,
+    /// Whether an answer that leaks is withheld, and so has to be held first.
+    pub(crate) withhold: bool,
     /// Bytes of a body that are held for the firewall.
     pub(crate) inspected: usize,
 }
@@ -146,6 +148,7 @@ impl Compiler<'_> {
                 streaming: route.response.streaming,
                 fields: self.response_fields.with(&route.response.headers),
                 leaks: guards::leaks(&route.response.leaks).map_err(context)?,
+                withhold: route.response.leaks.mode == config::LeakMode::Block,
                 inspected: self.config.firewall.response_body_limit.as_usize(),
             },
             total: route.total_timeout(),

@@ -7,7 +7,7 @@ use crate::plan::RoutePlan;
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use portcullis_contract::{Kinds, Masker};
+use portcullis_contract::{Kind, Kinds, Leaked, Masker};
 use portcullis_http::hygiene;
 use portcullis_http::{
     BodyError, Exchange, Frame, Framing, Held, Method, Rejection, ResponseHead, UpstreamFailure,
@@ -55,6 +55,7 @@ pub(crate) async fn respond<D: Downstream>(
     let mut filter = Filter {
         masker,
         out: Vec::new(),
+        blocked: None,
         passed: 0,
         most: plan.max_size.unwrap_or(u64::MAX),
         counted: Kinds::default(),
@@ -62,7 +63,7 @@ pub(crate) async fn respond<D: Downstream>(
     let mut first = Bytes::new();
     let mut _held: Option<Held> = None;
     let mut whole = bodiless;
-    if hold && firewall.wants_response_body() {
+    if hold && (firewall.wants_response_body() || (plan.withhold && filter.masker.is_some())) {
         let mut held = snapshot.shared.budget.hold(0).ok_or(Rejection::OverBudget)?;
         let mut read = Vec::new();
         whole = collect(&mut answer.body, downstream, plan.inspected, &mut held, &mut read).await?;
@@ -71,10 +72,9 @@ pub(crate) async fn respond<D: Downstream>(
     } else {
         firewall.response_body(&[]).await?;
     }
-    if !first.is_empty() {
-        first = filter.pass(first, whole)?;
-    }
+    let passed = if first.is_empty() { Ok(first) } else { filter.pass(first, whole) };
     filter.count(snapshot);
+    let first = passed?;
     send(snapshot, answer, first, whole, filter, downstream, record).await;
     Ok(())
 }
@@ -109,6 +109,8 @@ async fn collect<D: Downstream>(
 struct Filter {
     masker: Option<Masker>,
     out: Vec<u8>,
+    /// What the answer is withheld for.
+    blocked: Option<Kind>,
     passed: u64,
     most: u64,
     counted: Kinds,
@@ -122,9 +124,13 @@ impl Filter {
             return Err(Rejection::Upstream(UpstreamFailure::TooLarge));
         }
         let Some(masker) = &mut self.masker else { return Ok(data) };
-        masker.push(&data, &mut self.out).map_err(|_| Rejection::Leak)?;
+        let mut masked = masker.push(&data, &mut self.out);
         if last {
-            masker.finish(&mut self.out).map_err(|_| Rejection::Leak)?;
+            masked = masked.and_then(|()| masker.finish(&mut self.out));
+        }
+        if let Err(Leaked(kind)) = masked {
+            self.blocked = Some(kind);
+            return Err(Rejection::Leak);
         }
         Ok(std::mem::take(&mut self.out).into())
     }
@@ -135,7 +141,8 @@ impl Filter {
         for kind in masker.found().iter() {
             if !self.counted.contains(kind) {
                 self.counted.insert(kind);
-                snapshot.shared.metrics.leaks(kind.as_str(), LeakAction::Mask, 1);
+                let action = if self.blocked == Some(kind) { LeakAction::Block } else { LeakAction::Mask };
+                snapshot.shared.metrics.leaks(kind.as_str(), action, 1);
             }
         }
     }

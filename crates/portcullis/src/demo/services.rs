@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, ToSocketAddrs};
 
 /// A service of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,7 +61,7 @@ impl Service {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) async fn start(service: Service, address: SocketAddr) -> io::Result<()> {
+pub(crate) async fn start(service: Service, address: impl ToSocketAddrs) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, service.router()).await {
