@@ -142,7 +142,7 @@ const LABELS: &[(&str, &str)] = &[
     ("kind", "what leaked: `card`, `secret`, `internal_address`, `stack_trace`"),
     ("listener", "name of a configured listener"),
     ("result", "`success`, `failure`"),
-    ("hash", "the first 16 hexadecimal digits of a digest over the configuration"),
+    ("hash", "the first hexadecimal digits of a digest over the configuration"),
     ("version", "version of the gateway"),
     ("rustc", "version of the compiler"),
 ];
