@@ -100,6 +100,15 @@ pub(crate) struct Target {
     pub(crate) key: Key,
 }
 
+impl Target {
+    pub(crate) fn show(&self, names: &dyn Names) -> String {
+        let mut out = String::from(if self.counted { "&" } else { "" });
+        out.push_str(self.var.info().name);
+        self.key.show(names, &mut out);
+        out
+    }
+}
+
 /// Entries that are not looked at: of the variable written, not of others that hold the same values.
 #[derive(Clone, Debug)]
 pub(crate) struct Exclusion {
@@ -144,11 +153,7 @@ impl TargetSet {
             if !out.is_empty() {
                 out.push('|');
             }
-            if target.counted {
-                out.push('&');
-            }
-            out.push_str(target.var.info().name);
-            target.key.show(names, &mut out);
+            out.push_str(&target.show(names));
         }
         for exclusion in &self.excludes {
             out.push('|');

@@ -101,6 +101,9 @@ struct Landing {
     places: [u32; 5],
 }
 
+/// Landings by name, in the order of the files.
+type Landings = HashMap<Box<str>, Vec<Landing>>;
+
 impl Compiler<'_> {
     fn program(&mut self, set: RuleSet) -> Option<Program> {
         let RuleSet { items, settings, mut names } = set;
@@ -163,7 +166,7 @@ impl Compiler<'_> {
         rule: RuleDef,
         names: &crate::macros::TxNames,
         metas: &[(u32, Meta)],
-        landings: &HashMap<Box<str>, Vec<Landing>>,
+        landings: &Landings,
     ) -> Rule {
         let first = self.links.len() as u32;
         for link in rule.links {
@@ -196,14 +199,7 @@ impl Compiler<'_> {
         Arc::clone(self.files.entry(span.source.index()).or_insert_with(name))
     }
 
-    fn landing(
-        &mut self,
-        item: usize,
-        phase: Phase,
-        name: &str,
-        span: Span,
-        landings: &HashMap<Box<str>, Vec<Landing>>,
-    ) -> Skip {
+    fn landing(&mut self, item: usize, phase: Phase, name: &str, span: Span, landings: &Landings) -> Skip {
         let found = landings.get(name).into_iter().flatten().find(|landing| landing.item > item);
         let place = found.and_then(|landing| landing.places.get(phase.index()));
         if let Some(place) = place {
@@ -269,9 +265,9 @@ impl Compiler<'_> {
 }
 
 /// The order of rules in each phase, and where each marker (and rule id) leads.
-fn order(items: &[Item]) -> ([Vec<RuleIx>; 5], HashMap<Box<str>, Vec<Landing>>) {
+fn order(items: &[Item]) -> ([Vec<RuleIx>; 5], Landings) {
     let mut phases: [Vec<RuleIx>; 5] = Default::default();
-    let mut landings: HashMap<Box<str>, Vec<Landing>> = HashMap::new();
+    let mut landings = Landings::new();
     let mut next = 0u32;
     for (item, kind) in items.iter().enumerate() {
         let name: Box<str> = match kind {

@@ -162,6 +162,8 @@ const POOLED: usize = 16;
 const CACHED_PROGRAMS: usize = 2;
 
 thread_local! {
+    // Boxed, because a transaction holds its state boxed: taking one from the pool moves a pointer.
+    #[allow(clippy::vec_box, reason = "see above")]
     static STATES: RefCell<Vec<Box<State>>> = const { RefCell::new(Vec::new()) };
     static CACHES: RefCell<Vec<Caches>> = const { RefCell::new(Vec::new()) };
 }

@@ -119,6 +119,31 @@ pub(super) struct ActionSet {
     pub(super) skip: Option<SkipDef>,
 }
 
+impl ActionSet {
+    /// Actions whose values are numbers or one of a few words; the error says what would have been right.
+    fn checked(&mut self, name: &str, word: &str, span: Span) -> Result<(), &'static str> {
+        match name {
+            "id" => self.id = Some((number(word, 1..=u64::from(u32::MAX))? as u32, span)),
+            "phase" => self.phase = Some(Phase::parse(word).ok_or("1 to 5, request, response or logging")?),
+            "severity" => self.meta.severity = Some(severity(word)?),
+            "maturity" => self.meta.maturity = Some(number(word, 0..=9)? as u8),
+            "accuracy" => self.meta.accuracy = Some(number(word, 0..=9)? as u8),
+            "status" => self.status = Some(number(word, 100..=599)? as u16),
+            "skip" => self.skip = Some(SkipDef::Rules(number(word, 1..=1_000_000)? as u32)),
+            "allow" => {
+                let scope = match word {
+                    "phase" => AllowScope::Phase,
+                    "request" => AllowScope::Request,
+                    _ => return Err("`phase` or `request`"),
+                };
+                self.disruptive = Some(Disruptive::Allow(scope));
+            }
+            _ => return Err("no value"),
+        }
+        Ok(())
+    }
+}
+
 impl Validator<'_> {
     pub(super) fn action_set(&mut self, actions: &ast::Actions) -> ActionSet {
         let mut set = ActionSet::default();
@@ -185,37 +210,24 @@ impl Validator<'_> {
 
     fn valued(&mut self, set: &mut ActionSet, name: &str, value: &ast::Text) {
         let word = value.as_str().trim();
-        let checked = match name {
-            "id" => number(word, 1..=u64::from(u32::MAX)).map(|id| set.id = Some((id as u32, value.span))),
-            "phase" => Phase::parse(word)
-                .map(|phase| set.phase = Some(phase))
-                .ok_or("1 to 5, request, response or logging"),
-            "msg" => Ok(set.meta.msg = Some(self.text(value))),
-            "logdata" => Ok(set.meta.logdata = Some(self.text(value))),
-            "severity" => severity(word).map(|severity| set.meta.severity = Some(severity)),
-            "tag" => Ok(set.meta.tags.push(word.into())),
-            "ver" => Ok(set.meta.ver = Some(word.into())),
-            "rev" => Ok(set.meta.rev = Some(word.into())),
-            "maturity" => number(word, 0..=9).map(|level| set.meta.maturity = Some(level as u8)),
-            "accuracy" => number(word, 0..=9).map(|level| set.meta.accuracy = Some(level as u8)),
-            "status" => number(word, 100..=599).map(|status| set.status = Some(status as u16)),
-            "redirect" => Ok(set.disruptive = Some(Disruptive::Redirect(self.text(value)))),
-            "allow" => match word {
-                "phase" => Ok(set.disruptive = Some(Disruptive::Allow(AllowScope::Phase))),
-                "request" => Ok(set.disruptive = Some(Disruptive::Allow(AllowScope::Request))),
-                _ => Err("`phase` or `request`"),
-            },
-            "skip" => number(word, 1..=1_000_000).map(|count| set.skip = Some(SkipDef::Rules(count as u32))),
-            "skipafter" => Ok(set.skip = Some(SkipDef::After(word.into(), value.span))),
-            "t" => Ok(self.transformation(set, value)),
-            "setvar" => Ok(self.setvar(set, value)),
-            "ctl" => Ok(self.ctl(set, value)),
-            _ => Err("no value"),
-        };
-        if let Err(expected) = checked {
-            let message = format!("`{word}` is no value for `{name}`");
-            let diagnostic = Diagnostic::error(codes::ACTION_VALUE, message).at(value.span);
-            self.diagnostics.push(diagnostic.label(format!("expected {expected}")));
+        match name {
+            "msg" => set.meta.msg = Some(self.text(value)),
+            "logdata" => set.meta.logdata = Some(self.text(value)),
+            "tag" => set.meta.tags.push(word.into()),
+            "ver" => set.meta.ver = Some(word.into()),
+            "rev" => set.meta.rev = Some(word.into()),
+            "redirect" => set.disruptive = Some(Disruptive::Redirect(self.text(value))),
+            "skipafter" => set.skip = Some(SkipDef::After(word.into(), value.span)),
+            "t" => self.transformation(set, value),
+            "setvar" => self.setvar(set, value),
+            "ctl" => self.ctl(set, value),
+            _ => {
+                if let Err(expected) = set.checked(name, word, value.span) {
+                    let message = format!("`{word}` is no value for `{name}`");
+                    let diagnostic = Diagnostic::error(codes::ACTION_VALUE, message).at(value.span);
+                    self.diagnostics.push(diagnostic.label(format!("expected {expected}")));
+                }
+            }
         }
     }
 

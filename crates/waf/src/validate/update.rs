@@ -54,8 +54,9 @@ impl Validator<'_> {
         let choices = self.choices(&update.rules)?;
         let added = self.targets(&update.variables);
         let replaced = self.targets(&update.replaced);
-        let mut changed = 0;
         let names = &self.set.names;
+        let replaced: Vec<String> = replaced.includes.iter().map(|target| target.show(names)).collect();
+        let mut changed = 0;
         for item in &mut self.set.items {
             let Item::Rule(rule) = item else { continue };
             if !covered(&choices, rule) {
@@ -65,16 +66,7 @@ impl Validator<'_> {
             // Exclusions reach every link: the value must not come back through a chained rule.
             for (index, link) in rule.links.iter_mut().enumerate() {
                 if index == 0 {
-                    link.targets.includes.retain(|target| {
-                        let same = |other: &crate::target::Target| {
-                            let one = |target: &crate::target::Target| crate::target::TargetSet {
-                                includes: vec![target.clone()],
-                                excludes: Vec::new(),
-                            };
-                            one(other).show(names) == one(target).show(names)
-                        };
-                        !replaced.includes.iter().any(same)
-                    });
+                    link.targets.includes.retain(|target| !replaced.contains(&target.show(names)));
                     link.targets.includes.extend(added.includes.iter().cloned());
                 }
                 link.targets.excludes.extend(added.excludes.iter().cloned());

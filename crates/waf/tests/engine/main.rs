@@ -1,0 +1,10 @@
+//! The engine as its users see it: rules and requests in, verdicts out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+mod diagnostics;
+mod overlays;
+mod program;
+mod robustness;
+mod semantics;
+mod variables;
