@@ -11,7 +11,7 @@ use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tower_http::timeout::TimeoutLayer;
 
@@ -55,12 +55,29 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// still serves, but shows here in full.
 async fn ready(State(admin): State<Admin>) -> Response {
     let draining = admin.status.is_draining();
+    let snapshot = admin.snapshots.current();
+    let key_sets: Vec<_> = snapshot
+        .shared
+        .keys
+        .status(Instant::now())
+        .into_iter()
+        .map(|source| {
+            json!({
+                "url": source.url,
+                "keys": source.keys,
+                "age_seconds": source.age.map(|age| age.as_secs()),
+                "failures": source.failures,
+                "error": source.error,
+            })
+        })
+        .collect();
     let body = json!({
         "status": if draining { "draining" } else { "ready" },
         "config": {
-            "hash": admin.snapshots.current().hash,
+            "hash": snapshot.hash,
             "last_reload": admin.status.last_reload(),
         },
+        "key_sets": key_sets,
     });
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()

@@ -117,6 +117,7 @@ impl Reloader {
                     return;
                 }
                 let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
+                snapshot.warm_up();
                 self.snapshots.swap(snapshot);
                 metrics.reload_succeeded(&hash);
                 self.status.reloaded(None);

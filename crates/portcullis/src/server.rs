@@ -27,6 +27,7 @@ pub(crate) async fn run(path: PathBuf, snapshots: Snapshots) -> Result<(), Strin
     for number in 0..threads {
         workers.push(worker(number, &snapshots, &drain)?);
     }
+    snapshot.warm_up();
     let admin = Admin { snapshots: snapshots.clone(), status: status.clone() };
     admin::serve(snapshot.admin, admin)
         .await

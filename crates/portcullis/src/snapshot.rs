@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use portcullis_config::{Config, ResponseHeaders};
 use portcullis_diag::{Diagnostics, SourceMap};
 use portcullis_http::{Fields, TrustedProxies};
+use portcullis_identity::{Moment, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
 use portcullis_upstream::Upstreams;
@@ -39,6 +40,7 @@ pub(crate) struct Snapshot {
     pub(crate) router: Router,
     pub(crate) routes: Vec<Arc<RoutePlan>>,
     pub(crate) upstreams: Upstreams,
+    providers: Vec<Arc<Provider>>,
     pub(crate) response_fields: ResponseFields,
     pub(crate) unmatched: RouteMetrics,
     pub(crate) access_log: Option<AccessLog>,
@@ -259,11 +261,19 @@ impl Snapshot {
             router,
             routes,
             upstreams,
+            providers: providers.into_values().collect(),
             response_fields,
             unmatched: shared.metrics.unmatched(),
             access_log: config.log.access.then(|| AccessLog::new(shared.log.clone(), shared.log_format)),
             shared: shared.clone(),
         })
+    }
+
+    /// Fetches the key sets that are not there yet, so that the first request need not wait for them.
+    pub(crate) fn warm_up(&self) {
+        for provider in self.providers.iter().cloned() {
+            tokio::spawn(async move { provider.warm_up(Moment::now()).await });
+        }
     }
 
     /// How many firewall rules there are, in words.

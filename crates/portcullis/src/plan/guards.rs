@@ -160,7 +160,7 @@ fn key_material(config: &Config, key: &config::Key) -> Result<Option<KeyMaterial
 
 /// The algorithm as the token library names it.
 pub(crate) fn algorithm(algorithm: config::Algorithm) -> Option<Algorithm> {
-    algorithm.as_str().parse().ok()
+    portcullis_identity::parse_algorithm(algorithm.as_str())
 }
 
 /// A route's plans for authentication and authorization.
