@@ -69,15 +69,27 @@ pub(crate) fn json_line(line: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The colours and weights that the formatter of lines for people uses.
+const STYLES: [&str; 10] = ["0", "1", "2", "3", "31", "32", "33", "34", "35", "36"];
+
 /// Neutralizes a finished line for people: a line feed inside it is followed by blanks, so that what comes
-/// after it cannot pass for a line of its own. The colours that the formatter itself set stay; it escapes
-/// those in values.
-pub(crate) fn human_line(line: &str, out: &mut Vec<u8>) {
-    let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-    for c in body.chars() {
+/// after it cannot pass for a line of its own. With `colours`, escape sequences stay that do no more than the
+/// formatter's own; the formatter lets others pass from values that display themselves.
+pub(crate) fn human_line(line: &str, colours: bool, out: &mut Vec<u8>) {
+    let (mut rest, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
+    while let Some(c) = rest.chars().next() {
+        let style =
+            rest.strip_prefix("\x1b[").and_then(|after| after.split_once('m')).map(|(style, _)| style);
+        if let Some(style) = style.filter(|style| colours && STYLES.contains(style)) {
+            let (sequence, after) = rest.split_at_checked(style.len() + 3).unwrap_or((rest, ""));
+            out.extend_from_slice(sequence.as_bytes());
+            rest = after;
+            continue;
+        }
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
         match c {
             '\n' => out.extend_from_slice(b"\n    "),
-            '\t' | '\x1b' => out.push(c as u8),
+            '\t' => out.push(b'\t'),
             c if is_active(c) => unicode_escape(c, out),
             c => {
                 let mut utf8 = [0; 4];
@@ -154,8 +166,11 @@ mod tests {
     #[test]
     fn a_line_for_people_stays_one_entry() {
         let mut out = Vec::new();
-        human_line("a\nERROR forged\u{202e}\r\u{8}\n", &mut out);
+        human_line("a\nERROR forged\u{202e}\r\u{8}\n", false, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), "a\n    ERROR forged\\u202e\\u000d\\u0008\n");
+        let mut out = Vec::new();
+        human_line("\x1b[32mINFO\x1b[0m \x1b[2J\x1b[8mhidden\x1b[", true, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "\x1b[32mINFO\x1b[0m \\u001b[2J\\u001b[8mhidden\\u001b[");
     }
 
     proptest! {

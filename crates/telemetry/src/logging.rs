@@ -9,7 +9,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,13 +88,8 @@ impl Logging {
 pub fn init(settings: LogSettings, queue: &LogQueue) -> Result<Logging, LoggingError> {
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let human = settings.format.resolve() == LogFormat::Human;
-    let layer = tracing_subscriber::fmt::layer().with_writer(Lines { queue: queue.clone(), human });
-    let layer = if human {
-        layer.with_ansi(io::stderr().is_terminal()).with_target(false).boxed()
-    } else {
-        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
-    };
-    let installed = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let lines = Lines { queue: queue.clone(), human, colours: human && io::stderr().is_terminal() };
+    let installed = tracing_subscriber::registry().with(lines.layer().with_filter(filter)).try_init();
     installed.map_err(|_| LoggingError::AlreadyInitialized)?;
     Ok(Logging(handle))
 }
@@ -115,6 +110,19 @@ pub fn request_span(id: &RequestId) -> tracing::Span {
 struct Lines {
     queue: LogQueue,
     human: bool,
+    colours: bool,
+}
+
+impl Lines {
+    fn layer(self) -> Box<dyn Layer<Registry> + Send + Sync> {
+        let colours = self.colours;
+        if self.human {
+            tracing_subscriber::fmt::layer().with_writer(self).with_ansi(colours).with_target(false).boxed()
+        } else {
+            let json = tracing_subscriber::fmt::layer().with_writer(self).json();
+            json.flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
+    }
 }
 
 impl io::Write for Lines {
@@ -123,7 +131,7 @@ impl io::Write for Lines {
         let line = String::from_utf8_lossy(bytes);
         let mut out = Vec::with_capacity(bytes.len() + 16);
         if self.human {
-            escape::human_line(&line, &mut out);
+            escape::human_line(&line, self.colours, &mut out);
         } else {
             escape::json_line(&line, &mut out);
         }
@@ -141,5 +149,36 @@ impl<'a> MakeWriter<'a> for Lines {
 
     fn make_writer(&'a self) -> Lines {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BuildInfo, DEFAULT_CAPACITY, Metrics};
+    use std::time::Duration;
+
+    fn logged(colours: bool) -> String {
+        let metrics = Metrics::new(BuildInfo { version: "0", rustc: "0" }).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let queue = LogQueue::start(file.reopen().unwrap(), DEFAULT_CAPACITY, &metrics).unwrap();
+        let lines = Lines { queue: queue.clone(), human: true, colours };
+        let subscriber = tracing_subscriber::registry().with(lines.layer());
+        let hostile = "a\x1b[2J\u{9b}2J\n2026 ERROR forged\u{202e}";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(field = hostile, shown = %hostile, "{hostile}");
+        });
+        assert!(queue.flush(Duration::from_secs(60)));
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn j3_lines_for_people_keep_our_colours_and_nobody_elses() {
+        for colours in [false, true] {
+            let text = logged(colours);
+            assert_eq!(text.contains('\x1b'), colours, "{text:?}");
+            assert!(!text.contains("\x1b[2J") && !text.contains(['\u{9b}', '\u{202e}']), "{text:?}");
+            assert!(text.lines().skip(1).all(|line| line.starts_with("    ")), "{text:?}");
+        }
     }
 }
