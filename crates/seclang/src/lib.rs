@@ -50,4 +50,4 @@ pub use ast::{
     Selector, Text, UpdateAction, UpdateTarget, Variable,
 };
 pub use load::{Disk, Files, Loaded, load};
-pub use parser::parse;
+pub use parser::{DIRECTIVES, parse};

@@ -10,13 +10,12 @@ use crate::codes;
 use crate::lexer::{Cursor, Word, report};
 use crate::line::{Line, Lines};
 
-/// Directive names worth suggesting for a line that starts with none.
-const COMMON: [&str; 16] = [
+/// The directives with a grammar of their own, for suggestions; all others are settings.
+pub const DIRECTIVES: &[&str] = &[
     "SecRule",
     "SecAction",
     "SecMarker",
     "SecDefaultAction",
-    "SecRuleEngine",
     "SecRuleRemoveById",
     "SecRuleRemoveByTag",
     "SecRuleRemoveByMsg",
@@ -24,8 +23,6 @@ const COMMON: [&str; 16] = [
     "SecRuleUpdateTargetByTag",
     "SecRuleUpdateTargetByMsg",
     "SecRuleUpdateActionById",
-    "SecRequestBodyAccess",
-    "SecResponseBodyAccess",
     "Include",
     "IncludeOptional",
 ];
@@ -111,7 +108,7 @@ impl Cursor<'_, '_> {
             Diagnostic::error(codes::UNKNOWN_DIRECTIVE, format!("`{shown}` is no SecLang directive"))
                 .at(span)
                 .label("a line starts with a directive, or with `#` for a comment")
-                .suggest(suggest(name, COMMON)),
+                .suggest(suggest(name, DIRECTIVES.iter().copied())),
         );
         self.at = self.line.len();
     }

@@ -40,7 +40,7 @@ impl<'a> Validator<'a> {
 
     fn setting(&mut self, name: &ast::Text, arguments: &[ast::Text]) {
         let Some(info) = by_name(name.as_str()) else {
-            let known = TABLE.iter().map(|info| info.name);
+            let known = TABLE.iter().map(|info| info.name).chain(ast::DIRECTIVES.iter().copied());
             let message = format!("unknown directive `{}`", name.as_str());
             let diagnostic = Diagnostic::error(codes::UNKNOWN_DIRECTIVE, message).at(name.span);
             self.diagnostics.push(diagnostic.suggest(suggest(name.as_str(), known)));
