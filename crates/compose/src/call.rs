@@ -1,8 +1,13 @@
 //! One part's call.
 
 use crate::{Part, PartError};
-use portcullis_http::{BodyError, Budget, Fields, Framing, Held, Params, RequestHead, ResponseHead, Version};
-use portcullis_wire::collect;
+use portcullis_http::{
+    BodyError, Budget, Fields, Frame, Framing, Held, Params, RequestHead, ResponseHead, Version,
+};
+use portcullis_upstream::Lease;
+use portcullis_wire::{Source as _, collect};
+use std::future::poll_fn;
+use std::task::Poll;
 
 /// What a composition is made from: values of one request, and what goes out with each call.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +64,7 @@ async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<An
     let mut answer = ResponseHead::default();
     let mut lease = part.upstream.send(head, None, &mut answer).await.map_err(PartError::Upstream)?;
     if !(200..300).contains(&answer.status) {
+        discard(&mut lease).await;
         return Err(PartError::Status(answer.status));
     }
     if let Framing::Length(length) = answer.framing
@@ -79,4 +85,23 @@ async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<An
     })?;
     let text = String::from_utf8(body).map_err(|_| PartError::NotJson)?;
     Ok(Answer { text, _held: held })
+}
+
+/// Of a body that nobody wants, so much is read at most.
+const DISCARDED: usize = 64 * 1024;
+
+/// Reads what has come already of a body that nobody wants: a short one then does not cost its connection.
+async fn discard(lease: &mut Lease) {
+    let mut left = DISCARDED;
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(frame))) = lease.poll_frame(cx) {
+            let Frame::Data(data) = frame else { continue };
+            match left.checked_sub(data.len()) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }

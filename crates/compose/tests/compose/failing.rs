@@ -188,3 +188,17 @@ async fn a_client_that_goes_away_takes_the_calls_along() {
     assert!(tokio::time::timeout(SHORT, request.run(&composition)).await.is_err());
     assert!(upstream.stats().all(|endpoint| endpoint.in_flight == 0 && endpoint.open == 0));
 }
+
+#[tokio::test]
+async fn a_refusal_does_not_cost_the_connection() {
+    let origin = Origin::answering(Answer::status(403).body("no"));
+    let composition = composition(vec![optional(part("a", &origin))]);
+    for _ in 0..3 {
+        let composed = Request::default().run(&composition).await.unwrap();
+        assert_eq!(failed(&composed), [("a", PartError::Status(403))]);
+    }
+    assert_eq!(origin.connections(), 1);
+    let endless = Origin::answering(Answer::pattern(1 << 40));
+    let failure = run(vec![part("a", &endless)]).await.unwrap_err();
+    assert_eq!(failure.part.unwrap().reason, PartError::TooLarge);
+}

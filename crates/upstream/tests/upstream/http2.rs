@@ -2,10 +2,16 @@
 
 use crate::support::*;
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_http::{ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Origin};
 use portcullis_upstream::{Protocol, Upstream};
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn to_http2(address: SocketAddr) -> Upstream {
@@ -55,6 +61,54 @@ async fn a_connection_that_ended_is_not_used_again() {
     assert!(matches!(failure, UpstreamFailure::Connect | UpstreamFailure::Closed), "{failure:?}");
     assert_eq!(stats(&upstream).in_flight, 0);
     eventually("the connection is dropped", || stats(&upstream).open == 0).await;
+}
+
+/// A server whose first connection breaks off at its second request, and which counts requests.
+async fn forgetful() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        let mut first = true;
+        while let Ok((stream, _)) = listener.accept().await {
+            let breaks = std::mem::take(&mut first);
+            let (counted, broken) = (Arc::clone(&counted), Arc::new(tokio::sync::Notify::new()));
+            let breaking = Arc::clone(&broken);
+            let service = service_fn(move |_| {
+                let so_far = counted.fetch_add(1, Ordering::SeqCst);
+                let breaking = Arc::clone(&breaking);
+                async move {
+                    if breaks && so_far > 0 {
+                        breaking.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"ok"))))
+                }
+            });
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::select! {
+                    _ = server.serve_connection(TokioIo::new(stream), service) => {}
+                    () = broken.notified() => {}
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test]
+async fn only_what_is_idempotent_is_sent_once_more() {
+    for (method, outcome, requests) in [("GET", Ok(200), 3), ("POST", Err(UpstreamFailure::Closed), 2)] {
+        let (address, count) = forgetful().await;
+        let upstream = to_http2(address);
+        get(&upstream).await.unwrap();
+        let got = exchange(&upstream, method, None).await.map(|(status, _)| status);
+        assert_eq!((got, count.load(Ordering::SeqCst)), (outcome, requests), "{method}");
+        assert_eq!(stats(&upstream).repeats, requests as u64 - 2);
+        // Whoever comes next finds a connection that works.
+        assert_eq!(get(&upstream).await, Ok((200, b"ok".to_vec())));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ mod hostile;
 mod http2;
 mod pools;
 mod reload;
-mod stream;
 mod support;
 mod timeouts;
 mod tls;

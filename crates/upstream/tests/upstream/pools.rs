@@ -1,8 +1,10 @@
 //! When a connection serves again and when not, and what is sent twice.
 
 use crate::support::*;
-use portcullis_http::{ResponseHead, UpstreamFailure};
+use portcullis_http::{Fields, Frame, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Gate, Origin, Step};
+use portcullis_wire::Source as _;
+use std::future::poll_fn;
 use std::time::Duration;
 
 #[tokio::test]
@@ -276,4 +278,21 @@ async fn many_at_once() {
     let stats = stats(&upstream);
     assert_eq!((stats.in_flight, stats.open), (0, stats.idle));
     assert!(stats.idle <= 64);
+}
+
+#[tokio::test]
+async fn trailers_come_through() {
+    let origin = Origin::answering(Answer::raw(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\ndigest: x\r\n\r\n",
+    ));
+    let upstream = to(&origin);
+    let mut answer = ResponseHead::default();
+    let mut lease = upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap();
+    let mut trailers = Fields::default();
+    while let Some(frame) = poll_fn(|cx| lease.poll_frame(cx)).await {
+        if let Frame::Trailers(fields) = frame.unwrap() {
+            trailers = fields;
+        }
+    }
+    assert_eq!(trailers.get("digest"), Some(&b"x"[..]));
 }
