@@ -1,4 +1,5 @@
-//! How much of OWASP CRS is accepted so far. Informational until all of it is.
+//! OWASP CRS: how much of it is accepted, and how many of its tests pass with that. Informational until the parts that
+//! are missing (libinjection, multipart, XML) are there; but the counts may not fall.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,29 +8,56 @@
     clippy::print_stderr
 )]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portcullis_diag::{SourceMap, Span};
 use portcullis_seclang::{Directive, DirectiveKind, Disk, load};
-use portcullis_waf::FileSystem;
+use portcullis_testkit::ftw;
+use portcullis_waf::{FileSystem, Overlay, OverlaySettings, Program, Report, Transaction, build};
 
-#[test]
-fn crs_compiles_so_far() {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/crs"));
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
-        return;
-    }
-    let entries = std::fs::read_dir(folder.join("rules")).unwrap().map(|entry| entry.unwrap().path());
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/crs");
+
+/// The rules with what the engine recommends to go with them, configured as CRS's own test suite is.
+const SETUP: &str = r#"
+SecRuleEngine DetectionOnly
+SecRequestBodyAccess On
+SecResponseBodyAccess On
+SecResponseBodyMimeType text/plain text/html text/xml application/json
+SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" "id:200000,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRule REQUEST_HEADERS:Content-Type "^application/json" "id:200001,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "^application/[a-z0-9.-]+[+]json" "id:200006,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecAction "id:900005,phase:1,nolog,pass,ctl:ruleEngine=DetectionOnly,ctl:ruleRemoveById=910000,setvar:tx.blocking_paranoia_level=4,setvar:tx.crs_validate_utf8_encoding=1,setvar:tx.arg_name_length=100,setvar:tx.arg_length=400,setvar:tx.total_arg_length=64000,setvar:tx.max_num_args=255,setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535"
+"#;
+
+fn files() -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(Path::new(FOLDER).join("rules")).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "conf")).collect();
     files.sort();
-    files.insert(0, folder.join("crs-setup.conf.example"));
+    files.insert(0, Path::new(FOLDER).join("crs-setup.conf.example"));
+    files
+}
+
+fn absent() -> bool {
+    let absent = !Path::new(FOLDER).is_dir();
+    if absent {
+        eprintln!("SKIPPED: {FOLDER} is absent");
+    }
+    absent
+}
+
+#[test]
+fn rules_accepted_so_far() {
+    if absent() {
+        return;
+    }
     let mut sources = SourceMap::new();
-    let loaded = load(&files, &Disk, &mut sources);
+    let loaded = load(&files(), &Disk, &mut sources);
     let (set, mut found) = portcullis_waf::validate(&loaded.directives);
     found.append(portcullis_waf::compile(set, &sources, &FileSystem).1);
-
     let is_rule =
         |directive: &&Directive| matches!(directive.kind, DirectiveKind::Rule(_) | DirectiveKind::Action(_));
     let rules: Vec<Span> = loaded.directives.iter().filter(is_rule).map(|directive| directive.span).collect();
@@ -39,11 +67,87 @@ fn crs_compiles_so_far() {
     let errors: Vec<_> = found.iter().filter(|finding| finding.is_error()).collect();
     let has_error =
         |rule: &&Span| errors.iter().any(|error| error.span.is_some_and(|span| inside(rule, span)));
-    let broken = rules.iter().filter(has_error).count();
-    let mut reasons: Vec<String> =
-        errors.iter().map(|error| format!("{} {}", error.code, error.message)).collect();
+    let accepted = rules.len() - rules.iter().filter(has_error).count();
+    let mut reasons: Vec<String> = errors.iter().map(|error| error.message.clone()).collect();
     reasons.sort();
     reasons.dedup();
-    eprintln!("CRS: {} of {} rules accepted; not yet: {reasons:#?}", rules.len() - broken, rules.len());
-    assert!(rules.len() > 600, "CRS itself is there");
+    eprintln!("CRS: {accepted} of {} rules accepted; not yet: {}", rules.len(), reasons.join(", "));
+    assert!(accepted >= 511);
+}
+
+/// CRS without what is not there yet: those variables are taken out of the lists, those operators made never to match.
+fn program() -> Arc<Program> {
+    let mut sources = SourceMap::new();
+    let setup = sources.add("setup.conf", SETUP);
+    let mut directives = portcullis_seclang::parse(&sources, setup).directives;
+    directives.extend(load(&files(), &Disk, &mut sources).directives);
+    for directive in &mut directives {
+        let DirectiveKind::Rule(rule) = &mut directive.kind else { continue };
+        let missing = ["XML", "FILES", "FILES_NAMES", "FILES_COMBINED_SIZE", "MULTIPART_PART_HEADERS"];
+        rule.variables.retain(|variable| !missing.contains(&variable.name.as_str()));
+        if rule.operator.name.starts_with("detect") {
+            rule.operator.name.value = "noMatch".to_owned();
+        }
+    }
+    match build(&directives, &sources, &FileSystem) {
+        Ok((program, _)) => Arc::new(program),
+        Err(found) => panic!("{}", found.to_text(&sources)),
+    }
+}
+
+fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Report {
+    let request = input.request();
+    let mut transaction = Transaction::new(Arc::clone(program), Arc::clone(overlay), "1a2b3c4d5e6f");
+    transaction.connection("127.0.0.2".parse().unwrap(), 40000, "127.0.0.1".parse().unwrap(), 80);
+    transaction.request_line(&request.method, &request.target, &request.version);
+    for (name, value) in &request.fields {
+        transaction.request_header(name, value);
+    }
+    transaction.check_request_headers();
+    transaction.write_request_body(&request.body);
+    transaction.check_request_body();
+    let answer = request.reflection();
+    transaction.response_status(answer.as_ref().map_or(200, |answer| answer.status));
+    for (name, value) in answer.iter().flat_map(|answer| &answer.fields) {
+        transaction.response_header(name.as_bytes(), value.as_bytes());
+    }
+    transaction.check_response_headers();
+    transaction.write_response_body(
+        &answer.unwrap_or_else(|| ftw::Reflection { status: 200, fields: Vec::new(), body: Vec::new() }).body,
+    );
+    transaction.check_response_body();
+    transaction.finish()
+}
+
+#[test]
+fn tests_passed_so_far() {
+    if absent() {
+        return;
+    }
+    let program = program();
+    let overlay = Arc::new(Overlay::compile(&program, &OverlaySettings::default()).unwrap());
+    let (mut passed, mut failed) = (0, BTreeMap::<u32, Vec<String>>::new());
+    for file in ftw::load(&Path::new(FOLDER).join("tests")) {
+        for test in &file.tests {
+            let mut wrong = Vec::new();
+            for stage in &test.stages {
+                let report = run(&program, &overlay, &stage.input);
+                let fired = |id: &u32| report.matches.iter().any(|found| found.rule_id == *id);
+                let log = &stage.output.log;
+                wrong.extend(log.expect_ids.iter().filter(|id| !fired(id)).map(|id| format!("-{id}")));
+                wrong.extend(log.no_expect_ids.iter().filter(|id| fired(id)).map(|id| format!("+{id}")));
+            }
+            if wrong.is_empty() {
+                passed += 1;
+            } else {
+                failed.entry(file.rule_id).or_default().push(format!("{}:{}", test.test_id, wrong.join(",")));
+            }
+        }
+    }
+    let total: usize = passed + failed.values().map(Vec::len).sum::<usize>();
+    eprintln!("CRS tests: {passed} of {total} pass so far");
+    for (rule, tests) in failed {
+        eprintln!("  {rule}: {}", tests.join(" "));
+    }
+    assert!(passed > 0);
 }

@@ -173,8 +173,10 @@ impl Pattern {
         match &self.matcher {
             Matcher::Regex(regex) => {
                 let mut slots: [Option<NonMaxUsize>; 20] = [None; 20];
+                // More slots than the pattern has make one of the engines run over its table (regex-automata 0.4.18).
+                let wanted = slots.get_mut(..(regex.captures_len() * 2).min(20))?;
                 let cache = caches.get(id, regex)?;
-                regex.search_slots_with(cache, &Input::new(value), &mut slots)?;
+                regex.search_slots_with(cache, &Input::new(value), wanted)?;
                 let (pairs, _) = slots.as_chunks::<2>();
                 for (group, pair) in groups.iter_mut().zip(pairs) {
                     if let [Some(start), Some(end)] = pair {
@@ -231,6 +233,16 @@ mod tests {
         assert!(compile_regex("(?=a)", false).unwrap_err().contains("linear time"));
         assert!(compile_regex(r"(a)\1", false).unwrap_err().contains("linear time"));
         assert!(compile_regex("(a", false).is_err());
+    }
+
+    /// Long enough to leave the one-pass and backtracking engines behind.
+    #[test]
+    fn groups_of_long_values() {
+        let pattern = compile_regex(r"(?i)(?:a|ab)*?(c+)x?[^d]*d", false).unwrap();
+        let mut value = b"ab".repeat(200_000);
+        value.extend_from_slice(b"ccxd");
+        let groups = pattern.groups(PatternId(0), &mut Caches::default(), &value).unwrap();
+        assert_eq!(&groups[..3], [Some((0, 400_004)), Some((400_000, 400_002)), None]);
     }
 
     #[test]

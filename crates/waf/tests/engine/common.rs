@@ -7,6 +7,9 @@ use portcullis_waf::{
     Action, FileSystem, Interruption, Overlay, OverlaySettings, Program, Report, Transaction, build,
 };
 
+/// Status, fields and body.
+pub(crate) type Response = (u16, Vec<(String, String)>, Vec<u8>);
+
 /// A request and its response.
 #[derive(Clone, Default)]
 pub(crate) struct Message {
@@ -14,7 +17,7 @@ pub(crate) struct Message {
     pub(crate) target: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    pub(crate) response: Option<(u16, Vec<(String, String)>, Vec<u8>)>,
+    pub(crate) response: Option<Response>,
 }
 
 pub(crate) fn get(target: &str) -> Message {

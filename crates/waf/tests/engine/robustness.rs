@@ -89,13 +89,13 @@ proptest! {
         lines in prop::collection::vec((
             prop::sample::select(vec!["ARGS", "!ARGS:a", "&TX:/x/", "TX:a|ARGS", "MATCHED_VARS", "DURATION", "ARGS:'/a/'", "XML:/*", ""]),
             prop::sample::select(vec!["@rx a|b", "@rx (", "!@streq %{ARGS.a}", "@pm a |4", "@eq x", "@within", "", "@", "!a", "@ipMatch ::1"]),
-            prop::sample::select(vec!["id:%", "id:%,chain", "id:%,deny,t:lowercase", "id:%,skip:1", "id:%,skipAfter:1", "block", "id:%,setvar:tx.a=+%{tx.a}", "id:%,multiMatch,t:length,t:sha1", "id:%,ctl:ruleRemoveById=1-9"]),
+            prop::sample::select(vec!["id:#", "id:#,chain", "id:#,deny,t:lowercase", "id:#,skip:1", "id:#,skipAfter:1", "block", "id:#,setvar:tx.a=+%{tx.a}", "id:#,multiMatch,t:length,t:sha1", "id:#,ctl:ruleRemoveById=1-9"]),
         ), 1..6),
         noise in "[ -~\\n]{0,30}",
     ) {
         let mut rules = String::new();
         for (number, (variables, operator, actions)) in lines.iter().enumerate() {
-            let actions = actions.replace('%', &(number + 1).to_string()).replace("%{", "%{");
+            let actions = actions.replace('#', &(number + 1).to_string());
             rules.push_str(&format!("SecRule {variables} \"{operator}\" \"{actions}\"\n"));
         }
         rules.push_str(&noise);
