@@ -271,7 +271,8 @@ impl Snapshot {
 
     /// Fetches the key sets that are not there yet, so that the first request need not wait for them.
     pub(crate) fn warm_up(&self) {
-        for provider in self.providers.iter().cloned() {
+        for provider in &self.providers {
+            let provider = provider.clone();
             tokio::spawn(async move { provider.warm_up(Moment::now()).await });
         }
     }
