@@ -78,9 +78,8 @@ const STYLES: [&str; 10] = ["0", "1", "2", "3", "31", "32", "33", "34", "35", "3
 pub(crate) fn human_line(line: &str, colours: bool, out: &mut Vec<u8>) {
     let (mut rest, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
     while let Some(c) = rest.chars().next() {
-        let style =
-            rest.strip_prefix("\x1b[").and_then(|after| after.split_once('m')).map(|(style, _)| style);
-        if let Some(style) = style.filter(|style| colours && STYLES.contains(style)) {
+        let style = if colours { style_at(rest) } else { None };
+        if let Some(style) = style {
             let (sequence, after) = rest.split_at_checked(style.len() + 3).unwrap_or((rest, ""));
             out.extend_from_slice(sequence.as_bytes());
             rest = after;
@@ -98,6 +97,12 @@ pub(crate) fn human_line(line: &str, colours: bool, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(end.as_bytes());
+}
+
+/// The style that an escape sequence at the start of `text` sets, if it is one of the formatter's.
+fn style_at(text: &str) -> Option<&'static str> {
+    let after = text.strip_prefix("\x1b[")?;
+    STYLES.into_iter().find(|style| after.strip_prefix(style).is_some_and(|after| after.starts_with('m')))
 }
 
 /// `\uXXXX`, or two of them (RFC 8259 §7).
