@@ -32,6 +32,7 @@ mod reload;
 mod respond;
 mod router;
 mod rules;
+mod selftest;
 mod server;
 mod shared;
 mod snapshot;

@@ -4,7 +4,7 @@ use crate::answer::Sent;
 use crate::connection::Connection;
 use crate::inspection::Verdict;
 use crate::snapshot::Snapshot;
-use portcullis_http::{Exchange, Rejection, RequestHead, RequestId};
+use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId};
 use portcullis_telemetry::{AccessRecord, FirewallRecord, RouteMetrics, RuleMatch, UpstreamRecord};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -68,7 +68,9 @@ impl Record {
         let duration = self.began.elapsed();
         let metrics = &snapshot.shared.metrics;
         let head = subject.head();
-        self.metrics.as_ref().unwrap_or(&snapshot.unmatched).observe(head.method, status, duration);
+        // What could not be read has no method.
+        let method = if head.method_text().is_empty() { Method::Other } else { head.method };
+        self.metrics.as_ref().unwrap_or(&snapshot.unmatched).observe(method, status, duration);
         if let Some(rejection) = &self.rejection {
             metrics.rejection(rejection);
         }

@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     pub(crate) response_fields: ResponseFields,
     pub(crate) unmatched: RouteMetrics,
     pub(crate) access_log: Option<AccessLog>,
+    /// What the self-test found odd.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A listener's settings, compiled.
@@ -198,7 +200,9 @@ impl Snapshot {
         if !source.warnings.trim().is_empty() {
             tracing::warn!("the configuration has warnings:\n{}", source.warnings.trim_end());
         }
-        Snapshot::compile(source, shared, previous)
+        let snapshot = Snapshot::compile(source, shared, previous)?;
+        snapshot.warn();
+        Ok(snapshot)
     }
 
     /// Compiles what was read. Upstreams carry over the pools and counters of `previous`.
@@ -246,7 +250,9 @@ impl Snapshot {
                 errors.iter().map(|error| format!("error: {error}\n")).collect::<String>(),
             ));
         }
+        let warnings = routes.iter().filter_map(|route| crate::selftest::plain_request(route)).collect();
         Ok(Snapshot {
+            warnings,
             hash,
             inputs,
             threads: threads(&config),
@@ -267,6 +273,13 @@ impl Snapshot {
             access_log: config.log.access.then(|| AccessLog::new(shared.log.clone(), shared.log_format)),
             shared: shared.clone(),
         })
+    }
+
+    /// Logs what the self-test found.
+    pub(crate) fn warn(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// Fetches the key sets that are not there yet, so that the first request need not wait for them.

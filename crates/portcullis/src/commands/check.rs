@@ -26,6 +26,9 @@ pub(super) fn check(file: &ConfigFile) -> Result<(), String> {
         LogQueue::start(std::io::sink(), DEFAULT_CAPACITY, &metrics).map_err(|error| error.to_string())?;
     let shared = Arc::new(Shared::new(&source.config, metrics, log, LogFormat::Json)?);
     let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
+    for warning in &snapshot.warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
     print(&format!(
         "{}: {} routes, {}, config {}\n",
         file.config.display(),

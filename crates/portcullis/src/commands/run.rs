@@ -68,6 +68,7 @@ impl Process {
         }
         let shared = Arc::new(Shared::new(&source.config, metrics, log.clone(), format)?);
         let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
+        snapshot.warn();
         shared.metrics.reload_succeeded(&snapshot.hash);
         Ok(Process { snapshots: Snapshots::new(snapshot), log })
     }
