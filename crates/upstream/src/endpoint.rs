@@ -4,11 +4,13 @@ use portcullis_http::UpstreamFailure;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an endpoint that could not be connected to is passed over while others can be had.
 const ASIDE: Duration = Duration::from_secs(1);
+/// How long what a name stands for is believed. A burst of new connections asks for it once.
+const KNOWN: Duration = Duration::from_secs(5);
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -57,6 +59,14 @@ impl Drop for Gauge {
     }
 }
 
+/// What a name stood for when it could last be looked up.
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    /// Until then it need not be looked up again.
+    until: Option<Instant>,
+}
+
 /// One server. Its pools, on each thread, go by its id and end with it.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -68,8 +78,7 @@ pub(crate) struct Endpoint {
     pub(crate) server_name: Option<ServerName<'static>>,
     counters: Arc<Counters>,
     aside_until: AtomicU64,
-    /// What its name stood for when it could last be looked up.
-    last_known: Mutex<Vec<SocketAddr>>,
+    known: Mutex<Known>,
 }
 
 impl Endpoint {
@@ -82,7 +91,7 @@ impl Endpoint {
             server_name,
             counters: Arc::default(),
             aside_until: AtomicU64::new(0),
-            last_known: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -103,6 +112,7 @@ impl Endpoint {
         self.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
         let until = now() + u64::try_from(ASIDE.as_millis()).unwrap_or(u64::MAX);
         self.aside_until.store(until, Ordering::Relaxed);
+        self.known().until = None;
     }
 
     pub(crate) fn note_reuse(&self) {
@@ -119,23 +129,36 @@ impl Endpoint {
         until != 0 && now() < until
     }
 
-    /// Its addresses. A name is looked up anew each time; where that fails, what it stood for before still counts.
+    /// Its addresses, in the order in which to try them. What a name stands for counts for a few seconds, unless a
+    /// connection fails, and for longer where it cannot be looked up any more.
     pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, UpstreamFailure> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let found: Vec<SocketAddr> = match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
-            Ok(found) => found.collect(),
-            Err(error) => {
-                tracing::warn!(endpoint = %self.address, %error, "the endpoint's name cannot be looked up");
-                Vec::new()
+        let is_fresh = self.known().until.is_some_and(|until| until > Instant::now());
+        if !is_fresh {
+            match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
+                Ok(found) => {
+                    let (addresses, until) = (found.collect(), Instant::now().checked_add(KNOWN));
+                    *self.known() = Known { addresses, until };
+                }
+                Err(error) => {
+                    tracing::warn!(endpoint = %self.address, %error, "the endpoint's name cannot be looked up");
+                }
             }
-        };
-        let mut known = self.last_known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !found.is_empty() {
-            known.clone_from(&found);
         }
-        if known.is_empty() { Err(UpstreamFailure::Connect) } else { Ok(known.clone()) }
+        let mut addresses = self.known().addresses.clone();
+        let first = addresses.first().ok_or(UpstreamFailure::Connect)?.is_ipv4();
+        // Several addresses share the load; those of the family that the system prefers come first all the same.
+        let alike = addresses.iter().take_while(|address| address.is_ipv4() == first).count();
+        if let Some(alike) = addresses.get_mut(..alike) {
+            alike.rotate_left(fastrand::usize(..alike.len()));
+        }
+        Ok(addresses)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stats(&self) -> EndpointStats {

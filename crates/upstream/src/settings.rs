@@ -28,7 +28,8 @@ pub enum Protocol {
 /// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSettings {
-    /// A DNS name, which is looked up for each new connection, or an address; IPv6 without brackets.
+    /// An address, IPv6 without brackets; or a DNS name, which is looked up again every few seconds while connections
+    /// are opened, and whenever one could not be. Connections are spread over its addresses.
     pub host: String,
     /// The port.
     pub port: u16,
