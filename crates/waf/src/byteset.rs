@@ -43,7 +43,20 @@ impl ByteSet {
     /// The set of the bytes that occur in `value`.
     pub fn occurring(value: &[u8]) -> Self {
         let mut set = Self::EMPTY;
+        if value.len() < 512 {
+            for &byte in value {
+                set.insert(byte);
+            }
+            return set;
+        }
+        // Bits of one word wait for each other; bytes of a table do not.
+        let mut seen = [false; 256];
         for &byte in value {
+            if let Some(seen) = seen.get_mut(usize::from(byte)) {
+                *seen = true;
+            }
+        }
+        for (byte, _) in (0..=255u8).zip(seen).filter(|(_, seen)| *seen) {
             set.insert(byte);
         }
         set
@@ -144,6 +157,8 @@ mod tests {
         assert!(set.intersects(&ByteSet::occurring(b"cab")));
         assert!(!set.intersects(&ByteSet::occurring(b"xyz")));
         assert_eq!(ByteSet::ALL.complement(), ByteSet::EMPTY);
+        let long = b"xyz\xff".repeat(300);
+        assert_eq!(ByteSet::occurring(&long), ByteSet::of(b"xyz\xff"));
         assert_eq!(format!("{:?}", ByteSet::of(b"").with_range(9, 10).with_range(13, 13)), "9-10,13");
     }
 }

@@ -130,7 +130,7 @@ impl Transaction {
             (self.overlay.request_body_limit, self.program.settings.request_body_limit_action);
         let state = self.active()?;
         let room = limit.saturating_sub(state.request_body.len());
-        state.request_body.extend(bytes.iter().take(room));
+        state.request_body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         if bytes.len() <= room {
             return None;
         }
@@ -194,7 +194,7 @@ impl Transaction {
         let (limit, action) = (settings.response_body_limit, settings.response_body_limit_action);
         let state = self.active()?;
         let room = limit.saturating_sub(state.response_body.len());
-        state.response_body.extend(bytes.iter().take(room));
+        state.response_body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         if bytes.len() <= room {
             return None;
         }
@@ -228,6 +228,15 @@ impl Transaction {
         }
         let interruption = with_caches(program.uid, |caches| Engine { program, state, caches }.run(phase));
         state.interruption.clone_from(&interruption);
+        if interruption.is_none() && state.values.overflowed() {
+            // What could not be stored was not inspected: that must not pass as clean.
+            return self.over_limit(
+                LimitAction::Reject,
+                phase,
+                413,
+                "more data than the rules can be asked about",
+            );
+        }
         interruption
     }
 

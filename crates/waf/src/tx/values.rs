@@ -28,6 +28,13 @@ pub(crate) struct Span {
     pub(crate) len: u32,
 }
 
+impl Span {
+    fn range(self) -> std::ops::Range<usize> {
+        let start = self.start as usize;
+        start..start + self.len as usize
+    }
+}
+
 #[derive(Debug)]
 struct Value {
     span: Span,
@@ -64,9 +71,12 @@ pub(crate) struct Values {
     words: usize,
     output: Vec<u8>,
     seed: u64,
+    overflowed: bool,
 }
 
 const TABLE_MIN: usize = 256;
+/// Bytes of all values and their transformed forms together; far above what a body limit of some MiB can lead to.
+const ARENA_MAX: usize = 1 << 30;
 
 impl Default for Values {
     fn default() -> Self {
@@ -80,6 +90,7 @@ impl Default for Values {
             output: Vec::new(),
             // Unpredictable, so that nobody can choose parameters that collide.
             seed: fastrand::u64(..) | 1,
+            overflowed: false,
         }
     }
 }
@@ -102,6 +113,12 @@ impl Values {
         self.pool.shrink_to(keep / 8);
         self.output.shrink_to(keep);
         self.words = words;
+        self.overflowed = false;
+    }
+
+    /// Whether something was too much to be stored, so that the rules did not see all there was.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// Bytes held in buffers.
@@ -110,7 +127,7 @@ impl Values {
     }
 
     pub(crate) fn span_bytes(&self, span: Span) -> &[u8] {
-        self.arena.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default()
+        self.arena.get(span.range()).unwrap_or_default()
     }
 
     pub(crate) fn span(&self, id: ValueId) -> Span {
@@ -129,7 +146,10 @@ impl Values {
 
     /// Appends bytes to the arena without interning them.
     pub(crate) fn store(&mut self, bytes: &[u8]) -> Span {
-        // A transaction's values never come near 4 GiB: bodies are capped far below.
+        if self.arena.len() + bytes.len() > ARENA_MAX {
+            self.overflowed = true;
+            return Span::default();
+        }
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(bytes);
         Span { start, len: bytes.len() as u32 }
@@ -258,8 +278,7 @@ impl Values {
         if *scan == NIL {
             *scan = self.pool.len() as u32;
             let span = value.span;
-            let bytes =
-                self.arena.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default();
+            let bytes = self.arena.get(span.range()).unwrap_or_default();
             filter.scan(bytes, &mut self.pool);
         }
         let start = value.scans.get(side).copied().unwrap_or(NIL) as usize;
