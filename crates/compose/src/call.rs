@@ -2,7 +2,7 @@
 
 use crate::{Part, PartError};
 use portcullis_http::{
-    BodyError, Budget, Fields, Frame, Framing, Held, Params, RequestHead, ResponseHead, Version,
+    BodyError, Budget, Fields, Frame, Framing, Held, RequestHead, ResponseHead, Values, Version,
 };
 use portcullis_upstream::Lease;
 use portcullis_wire::{Source as _, collect};
@@ -12,12 +12,8 @@ use std::task::Poll;
 /// What a composition is made from: values of one request, and what goes out with each call.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// What the route's path pattern bound.
-    pub params: &'a Params,
-    /// The request's query, as it was sent, without the `?`.
-    pub query: Option<&'a str>,
-    /// The request's fields, less what hygiene dropped: what templates may refer to.
-    pub request: &'a Fields,
+    /// What templates may refer to.
+    pub values: Values<'a>,
     /// Fields that every call sends: `Host`, request id, trace, forwarding, identity. Nothing else of the request's
     /// fields passes.
     pub base: &'a Fields,
@@ -42,12 +38,12 @@ pub(crate) async fn call(part: &Part, input: &Input<'_>) -> Result<Answer, PartE
 
 /// The request, if every value is there and can stand where it should.
 fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
-    let mut target = part.path.path(input)?;
+    let mut target = part.path.path(&input.values)?;
     for (index, (name, template)) in part.query.iter().enumerate() {
         target.push(if index == 0 { '?' } else { '&' });
         portcullis_http::percent_encode_query(name.as_bytes(), &mut target);
         target.push('=');
-        template.query(input, &mut target)?;
+        template.query(&input.values, &mut target)?;
     }
     let mut head = RequestHead::default();
     head.fields = input.base.clone();
@@ -55,7 +51,7 @@ fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
     head.fields.set("accept", "application/json").ok()?;
     head.fields.set("accept-encoding", "identity").ok()?;
     for (name, template) in &part.headers {
-        head.fields.set(name, template.header(input)?).ok()?;
+        head.fields.set(name, template.header(&input.values)?).ok()?;
     }
     Some(head)
 }

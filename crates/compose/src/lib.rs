@@ -19,8 +19,8 @@
 //!   configuration decides, and nobody waits for parts that cannot change the outcome any more.
 //!
 //! ```
-//! use portcullis_compose::{Composition, Input, Part, Piece};
-//! use portcullis_http::{Budget, Fields, Params};
+//! use portcullis_compose::{Composition, Input, Part};
+//! use portcullis_http::{Budget, Fields, Params, Piece, Values};
 //! use portcullis_upstream::{EndpointSettings, Upstream, UpstreamSettings};
 //! use std::io::{Read as _, Write as _};
 //!
@@ -46,7 +46,8 @@
 //! let mut fields = Fields::default();
 //! fields.append("host", "example.com").unwrap();
 //! let (request, budget) = (Fields::default(), Budget::new(1 << 20));
-//! let input = Input { params: &params, query: None, request: &request, base: &fields, budget: &budget };
+//! let values = Values { params: &params, query: None, fields: &request };
+//! let input = Input { values, base: &fields, budget: &budget };
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! let composed = runtime.block_on(composition.run(&input)).unwrap();
 //! assert_eq!(composed.body, r#"{"price":{"amount":1.10}}"#);
@@ -60,10 +61,8 @@ mod failure;
 mod join;
 mod part;
 mod select;
-mod template;
 
 pub use call::Input;
 pub use composition::{Composed, Composition};
 pub use failure::{Failure, PartError, PartFailure};
 pub use part::{Part, SettingsError};
-pub use template::{Piece, Template};

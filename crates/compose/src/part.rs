@@ -1,6 +1,6 @@
 //! What a part is told.
 
-use crate::Template;
+use portcullis_http::Template;
 use portcullis_upstream::Upstream;
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! One request and its answer, on their way through the chain.
 
-use crate::{Client, Fields, Host, Principal, RequestHead, RequestId, Target, TraceContext};
+use crate::{Client, Fields, Host, Principal, RequestHead, RequestId, Target, TraceContext, Values};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -73,5 +73,11 @@ impl Exchange {
             body: None,
             answer_fields: Fields::default(),
         }
+    }
+
+    /// What templates may name.
+    #[must_use]
+    pub fn values(&self) -> Values<'_> {
+        Values { params: &self.params, query: self.target.query(), fields: &self.request.fields }
     }
 }

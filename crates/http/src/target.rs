@@ -1,5 +1,6 @@
 //! One reading of the request target, made before anything else looks at it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A request target in its one canonical form: what the router matches, policies and firewall judge, and the
@@ -109,11 +110,8 @@ impl Target {
     /// The first value of a query parameter, decoded: `+` is a space, `%HH` a byte, a stray `%` itself. A name
     /// without `=` has an empty value.
     #[must_use]
-    pub fn query_value(&self, name: &str) -> Option<Vec<u8>> {
-        self.query.as_deref()?.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (form_decode(key) == name.as_bytes()).then(|| form_decode(value))
-        })
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        query_value(self.query.as_deref()?, name)
     }
 
     /// The authority of an absolute-form target.
@@ -233,21 +231,33 @@ fn decode_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
     u8::try_from(high? * 16 + low?).ok().map(|byte| (byte, rest))
 }
 
-fn form_decode(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.as_bytes();
-    while let Some((&first, rest)) = bytes.split_first() {
-        bytes = rest;
-        match (first, decode_pair(rest)) {
-            (b'%', Some((byte, rest))) => {
-                out.push(byte);
-                bytes = rest;
-            }
-            (b'+', _) => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
+/// The first value of a parameter in a query.
+pub(crate) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| *form_decode(key, true) == *name.as_bytes())
+        .map(|(_, value)| form_decode(value, true))
+}
+
+/// Percent-decodes; in a form, `+` is a space. A `%` without two digits stands for itself, as the WHATWG URL standard
+/// has it: the result is encoded again, so no second reading comes of it.
+pub(crate) fn form_decode(text: &str, form: bool) -> Cow<'_, [u8]> {
+    if !text.bytes().any(|b| b == b'%' || (form && b == b'+')) {
+        return Cow::Borrowed(text.as_bytes());
     }
-    out
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let (byte, tail) = match first {
+            b'%' => decode_pair(tail).unwrap_or((b'%', tail)),
+            b'+' if form => (b' ', tail),
+            _ => (first, tail),
+        };
+        out.push(byte);
+        rest = tail;
+    }
+    Cow::Owned(out)
 }
 
 /// RFC 3986 `pchar` less `;`, which is refused above.
@@ -382,7 +392,7 @@ mod tests {
     #[test]
     fn query_values() {
         let target = Target::parse(b"/?a=1&b+c=%41+%zz&d&a=2").unwrap();
-        let value = |name| target.query_value(name).map(|v| String::from_utf8(v).unwrap());
+        let value = |name| target.query_value(name).map(|v| String::from_utf8(v.into_owned()).unwrap());
         assert_eq!(value("a").as_deref(), Some("1"));
         assert_eq!(value("b c").as_deref(), Some("A %zz"));
         assert_eq!(value("d").as_deref(), Some(""));

@@ -1,151 +1,228 @@
-//! Path templates: `/titles/{id}`.
+//! Texts with values of the request in them.
 
-use crate::Params;
-use std::fmt;
+use crate::target::form_decode;
+use crate::{Fields, Params, Target, percent_encode_query, percent_encode_segment};
+use std::borrow::Cow;
 
-/// A path with parameters, filled in for each request: the target of a rewrite or of a composition's part.
-///
-/// What is filled in is a canonical path text: `{name}` takes exactly one segment and `{*name}` the rest of the
-/// path, so that a template's output is again a canonical path and can mean nothing else.
+/// The values of a request that a [`Template`] may name.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// What the route's path pattern bound.
+    pub params: &'a Params,
+    /// The query as it was sent, without the `?`.
+    pub query: Option<&'a str>,
+    /// The request's fields, less what hygiene dropped.
+    pub fields: &'a Fields,
+}
+
+/// One piece of a [`Template`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Piece {
+    /// This text: in a path as it stands, so it must be a canonical path's; elsewhere encoded like a value.
+    Text(String),
+    /// The route's path parameter of this name.
+    Param(String),
+    /// The first query parameter of this name.
+    Query(String),
+    /// The first request header of this name.
+    Header(String),
+}
+
+/// A text with values of the request in it: the path of a rewrite, or a path, query parameter or header of a
+/// composition's part. Values mean only themselves: they are encoded for the place they stand in.
 ///
 /// ```
-/// use portcullis_http::{Params, Template};
+/// use portcullis_http::{Fields, Params, Piece, Template, Values};
 ///
-/// let template = Template::parse("/titles/{id}").unwrap();
+/// let template = Template::from(vec![Piece::Text("/titles/".into()), Piece::Param("id".into())]);
 /// let mut params = Params::default();
 /// params.push("id".into(), "7".into());
-/// assert_eq!(template.expand(&params).as_deref(), Some("/titles/7"));
+/// let values = Values { params: &params, query: None, fields: &Fields::default() };
+/// assert_eq!(template.path(&values).as_deref(), Some("/titles/7"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Template(Vec<Piece>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Segment(String),
-    Rest(String),
-}
-
-/// What is wrong with a template, and at which byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateError {
-    /// Byte offset into the template.
-    pub at: usize,
-    /// What is wrong.
-    pub message: &'static str,
-}
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.message, self.at)
+impl From<Vec<Piece>> for Template {
+    fn from(pieces: Vec<Piece>) -> Self {
+        Template(pieces)
     }
 }
-
-impl std::error::Error for TemplateError {}
 
 impl Template {
-    /// Reads a template. `{*rest}` may stand at the end only.
-    ///
-    /// # Errors
-    /// A [`TemplateError`] that says what and where.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let fail = |at, message| Err(TemplateError { at, message });
-        if !text.starts_with('/') {
-            return fail(0, "a path template starts with `/`");
-        }
-        let mut pieces = Vec::new();
-        let (mut rest, mut at) = (text, 0);
-        while let Some((before, after)) = rest.split_once('{') {
-            if !before.is_empty() {
-                pieces.push(Piece::Text(before.to_owned()));
-            }
-            at += before.len();
-            let Some((name, tail)) = after.split_once('}') else {
-                return fail(at, "`{` without `}`");
-            };
-            let (name, whole) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                return fail(at, "a parameter's name is made of letters, digits and `_`");
-            }
-            if whole && !tail.is_empty() {
-                return fail(at, "`{*name}` stands at the end");
-            }
-            pieces.push(if whole { Piece::Rest(name.to_owned()) } else { Piece::Segment(name.to_owned()) });
-            at += after.len() - tail.len() + 1;
-            rest = tail;
-        }
-        if let Some(stray) = rest.find('}') {
-            return fail(at + stray, "`}` without `{`");
-        }
-        if !rest.is_empty() {
-            pieces.push(Piece::Text(rest.to_owned()));
-        }
-        Ok(Template(pieces))
-    }
-
-    /// The names of the parameters it needs.
-    pub fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Segment(name) | Piece::Rest(name) => Some(name.as_str()),
-        })
-    }
-
-    /// The path with its parameters filled in; `None` where one is missing or empty, or would not stay the one
-    /// segment it stands for.
+    /// The path, if each value is there, not empty, and means nothing but itself: the whole is what
+    /// [`Target::parse`] finds canonical. A path parameter is canonical already; one that took several segments keeps
+    /// its slashes.
     #[must_use]
-    pub fn expand(&self, params: &Params) -> Option<String> {
+    pub fn path(&self, values: &Values<'_>) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
+            let before = out.len();
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Segment(name) => {
-                    let value = params.get(name).filter(|value| is_one_segment(value))?;
-                    out.push_str(value);
-                }
-                Piece::Rest(name) => out.push_str(params.get(name)?),
+                Piece::Param(name) => out.push_str(values.params.get(name)?),
+                _ => percent_encode_segment(&value(piece, values)?, &mut out),
+            }
+            if out.len() == before {
+                return None;
             }
         }
-        // What was filled in is canonical already; the whole must be so too.
-        let whole = crate::Target::parse(out.as_bytes()).ok()?;
-        (whole.path() == out).then_some(out)
+        let target = Target::parse(out.as_bytes()).ok()?;
+        (target.path() == out && target.query().is_none()).then_some(out)
+    }
+
+    /// Appends a query value; `None`, with part of it appended, where one is missing. An empty value is a value.
+    pub fn query(&self, values: &Values<'_>, out: &mut String) -> Option<()> {
+        for piece in &self.0 {
+            percent_encode_query(&value(piece, values)?, out);
+        }
+        Some(())
+    }
+
+    /// The bytes of a header's value, if each value is there; whether they may stand there is for the fields to say.
+    #[must_use]
+    pub fn header(&self, values: &Values<'_>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        for piece in &self.0 {
+            out.extend_from_slice(&value(piece, values)?);
+        }
+        Some(out)
+    }
+
+    /// Its pieces, in order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.0
+    }
+
+    /// Whether its text is the beginning of an absolute path.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        matches!(self.0.first(), Some(Piece::Text(text)) if text.starts_with('/'))
     }
 }
 
-fn is_one_segment(value: &str) -> bool {
-    !value.is_empty() && !value.contains(['/', '?']) && !matches!(value, "." | "..")
+/// A piece's value, free of any encoding.
+fn value<'a>(piece: &'a Piece, values: &Values<'a>) -> Option<Cow<'a, [u8]>> {
+    match piece {
+        Piece::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+        Piece::Param(name) => values.params.get(name).map(|value| form_decode(value, false)),
+        Piece::Query(name) => crate::target::query_value(values.query?, name),
+        Piece::Header(name) => values.fields.get(name).map(Cow::Borrowed),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn params(pairs: &[(&str, &str)]) -> Params {
+    fn with<T>(param: &str, query: &str, header: &str, check: impl FnOnce(&Values<'_>) -> T) -> T {
         let mut params = Params::default();
-        for (name, value) in pairs {
-            params.push((*name).into(), (*value).to_owned());
+        params.push("p".into(), param.to_owned());
+        let mut fields = Fields::default();
+        if !header.is_empty() {
+            fields.append("x-h", header).unwrap();
         }
-        params
+        check(&Values { params: &params, query: Some(query), fields: &fields })
+    }
+
+    fn template(piece: Piece) -> Template {
+        vec![Piece::Text("/a/".into()), piece].into()
+    }
+
+    fn query_path(query: &str) -> Option<String> {
+        with("", query, "", |input| template(Piece::Query("q".into())).path(input))
     }
 
     #[test]
-    fn expands_and_refuses_what_would_mean_something_else() {
-        let template = Template::parse("/a/{id}/b").unwrap();
-        assert_eq!(template.expand(&params(&[("id", "x%20y")])).as_deref(), Some("/a/x%20y/b"));
-        for bad in ["", ".", "..", "x/y", "x?y", "%2e%2e", "x;y", "a%2Fb"] {
-            assert_eq!(template.expand(&params(&[("id", bad)])), None, "{bad}");
+    fn path_values_mean_only_themselves() {
+        for (query, path) in [
+            ("q=x", Some("/a/x")),
+            ("q=x+y", Some("/a/x%20y")),
+            ("q=x%20y", Some("/a/x%20y")),
+            ("q=a%3Fb%23c", Some("/a/a%3Fb%23c")),
+            ("q=%C3%A9", Some("/a/%C3%A9")),
+            ("q=a:b@c", Some("/a/a:b@c")),
+            ("x=1&q=2&q=3", Some("/a/2")),
+            ("%71=2", Some("/a/2")),
+            ("q=..", None),
+            ("q=.", None),
+            ("q=..%2f", None),
+            ("q=../x", None),
+            ("q=%2e%2e", None),
+            ("q=..%252f", None),
+            ("q=x%2Fy", None),
+            ("q=x/y", None),
+            ("q=x;y", None),
+            ("q=x%5Cy", None),
+            ("q=%0d%0aX:1", None),
+            ("q=%00", None),
+            ("q=%ff", None),
+            ("q=", None),
+            ("q", None),
+            ("r=1", None),
+            ("", None),
+        ] {
+            assert_eq!(query_path(query).as_deref(), path, "{query}");
         }
-        assert_eq!(template.expand(&params(&[])), None);
-        let rest = Template::parse("/{*rest}").unwrap();
-        assert_eq!(rest.expand(&params(&[("rest", "x/y")])).as_deref(), Some("/x/y"));
-        assert_eq!(rest.expand(&params(&[("rest", "../y")])), None);
-        assert_eq!(rest.expand(&params(&[("rest", "")])).as_deref(), Some("/"));
     }
 
     #[test]
-    fn errors_say_where() {
-        for (text, at) in [("x", 0), ("/a{b", 2), ("/a}b", 2), ("/{a b}", 1), ("/{*a}/b", 1), ("/{}", 1)] {
-            assert_eq!(Template::parse(text).unwrap_err().at, at, "{text}");
+    fn path_parameters_are_canonical_already() {
+        let path = |param: &str| with(param, "", "", |input| template(Piece::Param("p".into())).path(input));
+        assert_eq!(path("x%20y").as_deref(), Some("/a/x%20y"));
+        assert_eq!(path("b/c").as_deref(), Some("/a/b/c"));
+        for bad in ["", "..", "b/../c", "b//c", "x?y", "x#y", "x y", "%2e%2e", "a%2fb"] {
+            assert_eq!(path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn query_and_header_values() {
+        let query = |param: &str, query: &str| {
+            with(param, query, "", |input| {
+                let mut out = String::new();
+                Template::from(vec![
+                    Piece::Param("p".into()),
+                    Piece::Text("&".into()),
+                    Piece::Query("q".into()),
+                ])
+                .query(input, &mut out)
+                .map(|()| out)
+            })
+        };
+        assert_eq!(query("x%20y", "q=1%262%3D").as_deref(), Some("x%20y%261%262%3D"));
+        assert_eq!(query("", "q=").as_deref(), Some("%26"));
+        assert_eq!(query("x", "q=100%").as_deref(), Some("x%26100%25"));
+        assert_eq!(query("x", ""), None);
+        let header = |value: &str| {
+            with("", "", value, |input| Template::from(vec![Piece::Header("X-H".into())]).header(input))
+        };
+        assert_eq!(header("de, en").as_deref(), Some(&b"de, en"[..]));
+        assert_eq!(header(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_value_comes_back_as_it_was(value in proptest::collection::vec(any::<u8>(), 0..30)) {
+            let mut encoded = "q=".to_owned();
+            percent_encode_query(&value, &mut encoded);
+            let out = with("", &encoded, "", |input| {
+                let mut out = "q=".to_owned();
+                Template::from(vec![Piece::Query("q".into())]).query(input, &mut out).map(|()| out)
+            });
+            prop_assert_eq!(out, Some(encoded));
+        }
+
+        #[test]
+        fn a_path_value_stays_one_segment(value in "\\PC{0,20}") {
+            let mut query = "q=".to_owned();
+            percent_encode_query(value.as_bytes(), &mut query);
+            if let Some(path) = query_path(&query) {
+                prop_assert_eq!(path.matches('/').count(), 2);
+                prop_assert!(!path.contains(['?', '#', ' ']));
+            }
         }
     }
 }

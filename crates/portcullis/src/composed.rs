@@ -22,14 +22,7 @@ pub(crate) async fn call(
     // Of the client's own fields none passes but those that a part's templates name.
     let mut base = Fields::default();
     outgoing_fields(&Fields::default(), origin, &mut base);
-    let exchange = origin.exchange;
-    let input = Input {
-        params: &exchange.params,
-        query: exchange.target.query(),
-        request: &exchange.request.fields,
-        base: &base,
-        budget,
-    };
+    let input = Input { values: origin.exchange.values(), base: &base, budget };
     let composed = match plan.composition.run(&input).await {
         Ok(composed) => composed,
         Err(failure) => {

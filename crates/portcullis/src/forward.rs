@@ -84,7 +84,7 @@ fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result
     let exchange = origin.exchange;
     let mut head = RequestHead::default();
     let rewritten = match &plan.rewrite {
-        Some(template) => Some(template.expand(&exchange.params).ok_or(Rejection::NoRoute)?),
+        Some(template) => Some(template.path(&exchange.values()).ok_or(Rejection::NoRoute)?),
         None => None,
     };
     let mut target = rewritten.unwrap_or_else(|| exchange.target.path().to_owned());

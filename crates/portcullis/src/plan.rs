@@ -186,11 +186,7 @@ impl Compiler<'_> {
             },
             name: name.into(),
             metrics: self.shared.metrics.upstream(name),
-            rewrite: route
-                .rewrite
-                .as_ref()
-                .map(|template| Template::parse(template.as_str()).map_err(|error| error.to_string()))
-                .transpose()?,
+            rewrite: route.rewrite.as_ref().map(config::PathTemplate::compiled),
         })))
     }
 

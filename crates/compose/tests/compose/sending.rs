@@ -1,8 +1,8 @@
 //! What parts are asked for.
 
 use crate::support::*;
-use portcullis_compose::{Part, PartError, Piece, Template};
-use portcullis_http::Target;
+use portcullis_compose::{Part, PartError};
+use portcullis_http::{Piece, Target, Template};
 use portcullis_testkit::{Answer, Origin};
 
 fn echo() -> Origin {

@@ -1,7 +1,7 @@
 //! What the tests have in common.
 
-use portcullis_compose::{Composed, Composition, Failure, Input, Part, PartError, Piece};
-use portcullis_http::{Budget, Fields, Params};
+use portcullis_compose::{Composed, Composition, Failure, Input, Part, PartError};
+use portcullis_http::{Budget, Fields, Params, Piece, Values};
 use portcullis_testkit::Origin;
 use portcullis_upstream::{EndpointSettings, Upstream, UpstreamSettings};
 use std::net::SocketAddr;
@@ -57,9 +57,7 @@ impl Request {
         base.append("host", "gateway.test").unwrap();
         base.append("x-request-id", "r-1").unwrap();
         let input = Input {
-            params: &self.params,
-            query: self.query.as_deref(),
-            request: &self.fields,
+            values: Values { params: &self.params, query: self.query.as_deref(), fields: &self.fields },
             base: &base,
             budget: &self.budget,
         };

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use portcullis_diag::suggest;
+use portcullis_http::Piece;
 
 use super::Checker;
 use crate::codes;
 use crate::model::{Auth, BodyMode, Compose, RateLimit, Route};
-use crate::value::{PathTemplate, RateKey, Reference, Template};
+use crate::value::{PathTemplate, RateKey, Template};
 
 impl Checker<'_> {
     pub(super) fn routes(&mut self) {
@@ -136,8 +137,8 @@ impl Checker<'_> {
 
     /// The parameters that a template names must be in the route's path.
     fn references(&mut self, path: &str, template: &Template, route: &Route) {
-        for reference in template.references() {
-            let Reference::Param(name) = reference else { continue };
+        for piece in template.pieces() {
+            let Piece::Param(name) = piece else { continue };
             if route.matches.path.takes_rest(name).is_none() {
                 self.unknown_param(path, name, route);
             }

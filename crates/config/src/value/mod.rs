@@ -16,7 +16,7 @@ pub use address::{Cidr, HostPort};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
-pub use template::{PathTemplate, Piece, Reference, Template};
+pub use template::{PathTemplate, Template};
 pub use token::{ClaimValues, HeaderName, HeaderValue, Method, RateKey, RuleSelector};
 pub(crate) use token::{NAME, name_schema};
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use portcullis_http::Piece;
+
 use super::pattern::{canonical, is_name};
 use super::{HeaderName, ValueError, string_value};
 
@@ -21,26 +23,7 @@ pub struct Template {
 pub struct PathTemplate {
     text: String,
     params: Vec<(String, bool)>,
-}
-
-/// One piece of a [`Template`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Piece {
-    /// These bytes as they are.
-    Literal(String),
-    /// A value of the request.
-    Value(Reference),
-}
-
-/// Where a [`Piece::Value`] comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Reference {
-    /// The parameter of this name in the route's path pattern.
-    Param(String),
-    /// The first query parameter of this name.
-    Query(String),
-    /// The request header of this name.
-    Header(HeaderName),
+    pieces: Vec<Piece>,
 }
 
 impl Template {
@@ -50,18 +33,16 @@ impl Template {
         &self.text
     }
 
-    /// Literals and references, in order; two literals never stand side by side.
+    /// Texts and references, in order; two texts never stand side by side.
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// The references, in order.
-    pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(_) => None,
-            Piece::Value(reference) => Some(reference),
-        })
+    /// As requests fill it in.
+    #[must_use]
+    pub fn compiled(&self) -> portcullis_http::Template {
+        self.pieces.clone().into()
     }
 
     /// Whether the template makes a path: it begins with a slash and its literals are spelled as in normalized
@@ -77,8 +58,8 @@ impl Template {
             return Err(ValueError::new(format!("the path \"{}\" has empty or dot segments", self.text)));
         }
         let literals = self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(text) => Some(text),
-            Piece::Value(_) => None,
+            Piece::Text(text) => Some(text),
+            _ => None,
         });
         for segment in literals.flat_map(|text| text.split('/')).filter(|text| !matches!(*text, "." | "..")) {
             let spelled = canonical(segment)?;
@@ -91,13 +72,15 @@ impl Template {
     }
 }
 
-fn reference(text: &str) -> Result<Reference, ValueError> {
+fn reference(text: &str) -> Result<Piece, ValueError> {
     // `{*rest}` may be written as in the route's path; it is the same value.
     let bare = text.strip_prefix('*').unwrap_or(text);
     match text.split_once('.') {
-        Some(("query", name)) if !name.is_empty() => Ok(Reference::Query(name.to_owned())),
-        Some(("header", name)) => name.parse().map(Reference::Header),
-        None if is_name(bare) => Ok(Reference::Param(bare.to_owned())),
+        Some(("query", name)) if !name.is_empty() => Ok(Piece::Query(name.to_owned())),
+        Some(("header", name)) => {
+            name.parse::<HeaderName>().map(|name| Piece::Header(name.as_str().to_owned()))
+        }
+        None if is_name(bare) => Ok(Piece::Param(bare.to_owned())),
         _ => Err(ValueError::new(format!("\"{{{text}}}\" refers to nothing"))
             .help("write \"{name}\" for a path parameter, \"{query.name}\" or \"{header.name}\"")),
     }
@@ -122,9 +105,9 @@ impl FromStr for Template {
             } else if let Some((name, after)) = from.strip_prefix('{').and_then(|from| from.split_once('}')) {
                 let value = reference(name)?;
                 if !literal.is_empty() {
-                    pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                    pieces.push(Piece::Text(std::mem::take(&mut literal)));
                 }
-                pieces.push(Piece::Value(value));
+                pieces.push(value);
                 rest = after;
             } else {
                 return Err(ValueError::new(format!("a brace in \"{text}\" has no partner"))
@@ -133,7 +116,7 @@ impl FromStr for Template {
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal));
+            pieces.push(Piece::Text(literal));
         }
         Ok(Self { text: text.to_owned(), pieces })
     }
@@ -144,6 +127,12 @@ impl PathTemplate {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// As requests fill it in.
+    #[must_use]
+    pub fn compiled(&self) -> portcullis_http::Template {
+        self.pieces.clone().into()
     }
 
     /// The parameters it needs, in order, each with whether it takes the rest of the path.
@@ -160,10 +149,11 @@ impl FromStr for PathTemplate {
             ValueError::new(format!("the path \"{text}\" does not begin with a slash"))
                 .help(format!("write \"/{text}\""))
         })?;
-        let mut out = Self { text: String::with_capacity(text.len()), params: Vec::new() };
+        let mut out =
+            Self { text: String::with_capacity(text.len()), params: Vec::new(), pieces: Vec::new() };
         let count = path.split('/').count();
         for (at, segment) in path.split('/').enumerate() {
-            out.text.push('/');
+            out.push("/");
             let is_last = at + 1 == count;
             if segment.is_empty() && !is_last {
                 return Err(ValueError::new(format!("the path \"{text}\" has an empty segment (`//`)")));
@@ -175,10 +165,20 @@ impl FromStr for PathTemplate {
 }
 
 impl PathTemplate {
+    /// Appends text, joined to the text before it.
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        match self.pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Piece::Text(before)) => before.push_str(text),
+            _ => self.pieces.push(Piece::Text(text.to_owned())),
+        }
+    }
+
     fn segment(&mut self, segment: &str, is_last: bool) -> Result<(), ValueError> {
         let mut rest = segment;
         while let Some((before, after)) = rest.split_once('{') {
-            self.text.push_str(&canonical(before)?);
+            self.push(&canonical(before)?);
             let (name, tail) = after
                 .split_once('}')
                 .ok_or_else(|| ValueError::new(format!("a brace in \"{segment}\" has no partner")))?;
@@ -192,9 +192,10 @@ impl PathTemplate {
             }
             self.text.push_str(&format!("{{{name}}}"));
             self.params.push((bare.to_owned(), is_rest));
+            self.pieces.push(Piece::Param(bare.to_owned()));
             rest = tail;
         }
-        self.text.push_str(&canonical(rest)?);
+        self.push(&canonical(rest)?);
         Ok(())
     }
 }
@@ -232,14 +233,14 @@ mod tests {
         assert_eq!(
             template.pieces(),
             [
-                Piece::Literal("/a/".into()),
-                Piece::Value(Reference::Param("id".into())),
-                Piece::Literal("{x}/".into()),
-                Piece::Value(Reference::Param("rest".into())),
+                Piece::Text("/a/".into()),
+                Piece::Param("id".into()),
+                Piece::Text("{x}/".into()),
+                Piece::Param("rest".into()),
             ]
         );
         let template: Template = "{query.q} {header.Accept}".parse().unwrap();
-        assert_eq!(template.references().count(), 2);
+        assert_eq!(template.pieces().len(), 3);
         for text in ["{", "}", "{}", "{a", "{1}", "{query.}", "{header.a b}", "{cookie.a}"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
         }

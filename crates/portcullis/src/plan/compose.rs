@@ -1,7 +1,7 @@
 //! Plans of compositions.
 
 use super::{Compiler, ComposePlan};
-use portcullis_compose::{Composition, Part, Piece, Template};
+use portcullis_compose::{Composition, Part};
 use portcullis_config as config;
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Compiler<'_> {
 
     fn part(&self, part: &config::Part) -> Result<Part, String> {
         let pairs = |map: &BTreeMap<String, config::Template>| {
-            map.iter().map(|(name, text)| (name.clone(), template(text))).collect()
+            map.iter().map(|(name, text)| (name.clone(), text.compiled())).collect()
         };
         Ok(Part {
             query: pairs(&part.query),
@@ -38,18 +38,7 @@ impl Compiler<'_> {
             pick: part.pick.clone(),
             drop: part.drop.clone(),
             max_size: part.max_size.as_usize(),
-            ..Part::new(part.name.as_str(), self.upstream(&part.upstream)?.clone(), template(&part.path))
+            ..Part::new(part.name.as_str(), self.upstream(&part.upstream)?.clone(), part.path.compiled())
         })
     }
-}
-
-/// The template as compositions read it.
-fn template(template: &config::Template) -> Template {
-    let pieces = template.pieces().iter().map(|piece| match piece {
-        config::Piece::Literal(text) => Piece::Text(text.clone()),
-        config::Piece::Value(config::Reference::Param(name)) => Piece::Param(name.clone()),
-        config::Piece::Value(config::Reference::Query(name)) => Piece::Query(name.clone()),
-        config::Piece::Value(config::Reference::Header(name)) => Piece::Header(name.as_str().to_owned()),
-    });
-    pieces.collect::<Vec<_>>().into()
 }
