@@ -8,6 +8,7 @@ use crate::snapshot::{LoadError, Snapshot, Snapshots};
 use notify::{RecursiveMode, Watcher};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,14 +73,19 @@ impl Reloader {
     pub(crate) async fn run(self) -> std::io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (notice, mut changes) = mpsc::channel(1);
+        let names = Arc::new(Mutex::new(Names::default()));
+        let relevant = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let relevant = relevant.lock().unwrap_or_else(PoisonError::into_inner);
             // Reading a file is an event too; a full channel already holds the news.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| {
+                !event.kind.is_access() && event.paths.iter().any(|path| relevant.hold(path))
+            }) {
                 let _ = notice.try_send(());
             }
         });
         let mut watched = match watcher {
-            Ok(watcher) => Some(Watched { watcher, folders: BTreeSet::new() }),
+            Ok(watcher) => Some(Watched { watcher, folders: BTreeSet::new(), names }),
             Err(error) => {
                 tracing::warn!(%error, "files cannot be watched; reload with SIGHUP");
                 None
@@ -117,6 +123,7 @@ impl Reloader {
                     return;
                 }
                 let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
+                snapshot.warn();
                 snapshot.warm_up();
                 self.snapshots.swap(snapshot);
                 metrics.reload_succeeded(&hash);
@@ -140,6 +147,31 @@ impl Reloader {
 struct Watched {
     watcher: notify::RecommendedWatcher,
     folders: BTreeSet<PathBuf>,
+    names: Arc<Mutex<Names>>,
+}
+
+/// Which files of the watched folders matter: those that were read, and new ones of the same kind, which a glob may
+/// take in. A log that is written beside them does not.
+#[derive(Debug, Default)]
+struct Names {
+    files: BTreeSet<OsString>,
+    extensions: BTreeSet<OsString>,
+}
+
+impl Names {
+    fn of(files: &[PathBuf]) -> Self {
+        Names {
+            files: files.iter().filter_map(|file| file.file_name()).map(Into::into).collect(),
+            extensions: files.iter().filter_map(|file| file.extension()).map(Into::into).collect(),
+        }
+    }
+
+    fn hold(&self, path: &Path) -> bool {
+        // Kubernetes swaps a whole mounted folder by the link `..data`.
+        let swapped = |name: &OsStr| name.as_encoded_bytes().starts_with(b"..data");
+        path.file_name().is_some_and(|name| self.files.contains(name) || swapped(name))
+            || path.extension().is_some_and(|extension| self.extensions.contains(extension))
+    }
 }
 
 impl Watched {
@@ -160,5 +192,22 @@ impl Watched {
             }
         }
         self.folders = wanted;
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Names::of(files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_the_configuration_matter() {
+        let names = Names::of(&["gateway.toml".into(), "rules/100-sqli.conf".into(), "tls/key".into()]);
+        for path in ["/etc/gateway.toml", "rules/900-new.conf", "tls/key", "conf/..data", "conf/..data_tmp"] {
+            assert!(names.hold(Path::new(path)), "{path}");
+        }
+        for path in ["/etc/gateway.log", "rules/100-sqli.conf~", "tls/other", "4913"] {
+            assert!(!names.hold(Path::new(path)), "{path}");
+        }
     }
 }

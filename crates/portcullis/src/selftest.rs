@@ -11,7 +11,7 @@ pub(crate) fn plain_request(route: &RoutePlan) -> Option<String> {
     let firewall = route.firewall.as_ref().filter(|firewall| firewall.overlay.mode() == Mode::Block)?;
     let interruption = try_out(firewall)?;
     Some(format!(
-        "route `{}`: rule {} refuses even a plain `GET /` ({}); look at the thresholds and exclusions, or set `mode = \"detect\"`",
+        "warning: route `{}`: rule {} refuses even a plain `GET /` ({}); look at the thresholds and exclusions, or set `mode = \"detect\"`",
         route.name, interruption.rule_id, interruption.msg
     ))
 }

@@ -44,7 +44,7 @@ pub(crate) struct Snapshot {
     pub(crate) response_fields: ResponseFields,
     pub(crate) unmatched: RouteMetrics,
     pub(crate) access_log: Option<AccessLog>,
-    /// What the self-test found odd.
+    /// What is odd but not wrong, in the files or by the self-test.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct Source {
     pub(crate) config: Config,
     pub(crate) rules: Rules,
     /// Findings that are no errors, rendered.
-    pub(crate) warnings: String,
+    warnings: Option<String>,
     hash: String,
     inputs: Vec<PathBuf>,
 }
@@ -148,7 +148,7 @@ impl Source {
         inputs.extend(named_files(&loaded.config));
         Ok(Source {
             hash: fingerprint(&inputs),
-            warnings: warnings.to_text(&sources),
+            warnings: (!warnings.is_empty()).then(|| warnings.to_text(&sources).trim_end().to_owned()),
             config: loaded.config,
             rules,
             inputs,
@@ -196,13 +196,7 @@ impl Snapshot {
         shared: &Arc<Shared>,
         previous: Option<&Snapshot>,
     ) -> Result<Self, LoadError> {
-        let source = Source::read(path)?;
-        if !source.warnings.trim().is_empty() {
-            tracing::warn!("the configuration has warnings:\n{}", source.warnings.trim_end());
-        }
-        let snapshot = Snapshot::compile(source, shared, previous)?;
-        snapshot.warn();
-        Ok(snapshot)
+        Snapshot::compile(Source::read(path)?, shared, previous)
     }
 
     /// Compiles what was read. Upstreams carry over the pools and counters of `previous`.
@@ -214,7 +208,7 @@ impl Snapshot {
         shared: &Arc<Shared>,
         previous: Option<&Snapshot>,
     ) -> Result<Self, LoadError> {
-        let Source { config, rules, hash, inputs, .. } = source;
+        let Source { config, rules, hash, inputs, warnings } = source;
         let mut errors = Vec::new();
         let upstreams =
             keep(&mut errors, plan::upstreams(&config, previous.map(|snapshot| &snapshot.upstreams)))
@@ -246,11 +240,13 @@ impl Snapshot {
         }
         let coarse_rate = keep(&mut errors, plan::rate(shared, None, &config.rate_limit)).flatten();
         if !errors.is_empty() {
+            let odd = warnings.iter().map(|warning| format!("{warning}\n"));
             return Err(LoadError::new(
-                errors.iter().map(|error| format!("error: {error}\n")).collect::<String>(),
+                odd.chain(errors.iter().map(|error| format!("error: {error}\n"))).collect::<String>(),
             ));
         }
-        let warnings = routes.iter().filter_map(|route| crate::selftest::plain_request(route)).collect();
+        let odd = routes.iter().filter_map(|route| crate::selftest::plain_request(route));
+        let warnings = warnings.into_iter().chain(odd).collect();
         Ok(Snapshot {
             warnings,
             hash,
@@ -275,10 +271,10 @@ impl Snapshot {
         })
     }
 
-    /// Logs what the self-test found.
+    /// Logs what is odd but not wrong.
     pub(crate) fn warn(&self) {
         for warning in &self.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("the configuration is odd:\n{warning}");
         }
     }
 

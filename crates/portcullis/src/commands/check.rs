@@ -17,17 +17,14 @@ pub(crate) const BUILD: BuildInfo<'static> =
 /// All of it, rendered.
 pub(super) fn check(file: &ConfigFile) -> Result<(), String> {
     let source = Source::read(&file.config).map_err(|error| error.to_string())?;
-    if !source.warnings.trim().is_empty() {
-        // Standard error is all there is to say it on.
-        let _ = writeln!(std::io::stderr(), "{}", source.warnings.trim_end());
-    }
     let metrics = Arc::new(Metrics::new(BUILD).map_err(|error| error.to_string())?);
     let log =
         LogQueue::start(std::io::sink(), DEFAULT_CAPACITY, &metrics).map_err(|error| error.to_string())?;
     let shared = Arc::new(Shared::new(&source.config, metrics, log, LogFormat::Json)?);
     let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
     for warning in &snapshot.warnings {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        // Standard error is all there is to say it on.
+        let _ = writeln!(std::io::stderr(), "{warning}");
     }
     print(&format!(
         "{}: {} routes, {}, config {}\n",

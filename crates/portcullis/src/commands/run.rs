@@ -63,9 +63,6 @@ impl Process {
         let level =
             source.config.log.level.as_str().parse().unwrap_or(tracing::level_filters::LevelFilter::INFO);
         portcullis_telemetry::init(LogSettings { format, level }, &log).map_err(|error| error.to_string())?;
-        if !source.warnings.trim().is_empty() {
-            tracing::warn!("the configuration has warnings:\n{}", source.warnings.trim_end());
-        }
         let shared = Arc::new(Shared::new(&source.config, metrics, log.clone(), format)?);
         let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
         snapshot.warn();
