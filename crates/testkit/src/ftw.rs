@@ -195,7 +195,7 @@ impl Request {
 
     fn complete(&mut self, has_data: bool) {
         if has_data {
-            if self.field("Content-Type").is_none() && self.method == b"POST" {
+            if self.field("Content-Type").is_none() {
                 self.fields.push((b"Content-Type".to_vec(), b"application/x-www-form-urlencoded".to_vec()));
             }
             if self.field("Content-Length").is_none() && self.field("Transfer-Encoding").is_none() {

@@ -1,4 +1,4 @@
-//! What the firewall costs a request: `cargo bench -p portcullis-waf`. Prints the best of several rounds, because that is
+//! What the firewall costs a request: `cargo bench -p portcullis-waf`, or with `-- "CRS PL1"` a part of it. Prints the best of several rounds, because that is
 //! what a shared machine disturbs least.
 #![allow(
     clippy::unwrap_used,
@@ -112,6 +112,10 @@ fn measure(name: &str, program: &Arc<Program>) {
         let settings = OverlaySettings { paranoia: Some(paranoia), ..OverlaySettings::default() };
         let overlay = Arc::new(Overlay::compile(program, &settings).unwrap());
         for request in requests() {
+            let row = format!("{name} PL{paranoia} {}", request.name);
+            if std::env::args().skip(1).any(|filter| !filter.starts_with('-') && !row.contains(&filter)) {
+                continue;
+            }
             let mut best = f64::MAX;
             let matches = run(program, &overlay, &request);
             for _ in 0..15 {
@@ -121,7 +125,7 @@ fn measure(name: &str, program: &Arc<Program>) {
                 }
                 best = best.min(begun.elapsed().as_secs_f64() * 1e4);
             }
-            println!("  {name} PL{paranoia} {:12} {best:8.1} us  {matches} matches", request.name);
+            println!("  {row:20} {best:8.1} us  {matches} matches");
         }
     }
 }

@@ -149,5 +149,5 @@ fn tests_passed_so_far() {
     for (rule, tests) in failed {
         eprintln!("  {rule}: {}", tests.join(" "));
     }
-    assert!(passed > 0);
+    assert!(passed >= 4780, "{passed} is fewer than there were");
 }

@@ -13,7 +13,13 @@ pub(crate) enum Error {
     Syntax(usize),
     Depth,
     TooManyArguments,
+    /// Long keys repeated over many values would take far more memory than the body did.
+    Names,
 }
+
+/// Bytes of argument names per byte of body, beyond an allowance for small bodies.
+const NAMES_FACTOR: usize = 8;
+const NAMES_ALLOWANCE: usize = 64 << 10;
 
 impl Error {
     pub(crate) fn message(self) -> String {
@@ -21,6 +27,7 @@ impl Error {
             Self::Syntax(at) => format!("JSON parsing error: unexpected byte or end at offset {at}"),
             Self::Depth => "JSON parsing error: nested deeper than SecRequestBodyJsonDepthLimit".to_owned(),
             Self::TooManyArguments => "JSON parsing error: more arguments than SecArgumentsLimit".to_owned(),
+            Self::Names => "JSON parsing error: the names of the values are too long altogether".to_owned(),
         }
     }
 }
@@ -37,12 +44,16 @@ struct Parser<'a> {
     path: Vec<u8>,
     frames: Vec<Frame>,
     text: Vec<u8>,
+    /// Bytes of names that may still be handed out.
+    names: usize,
 }
 
 /// Parses a whole document and hands every scalar to the sink.
 pub(crate) fn parse(input: &[u8], depth: usize, sink: &mut dyn Sink) -> Result<(), Error> {
     let input = input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input);
-    let mut parser = Parser { input, at: 0, path: b"json".to_vec(), frames: Vec::new(), text: Vec::new() };
+    let names = NAMES_ALLOWANCE + input.len().saturating_mul(NAMES_FACTOR);
+    let mut parser =
+        Parser { input, at: 0, path: b"json".to_vec(), frames: Vec::new(), text: Vec::new(), names };
     loop {
         parser.space();
         let opened = parser.value(depth, sink)?;
@@ -85,16 +96,24 @@ impl<'a> Parser<'a> {
             Some(b'"') => {
                 let complete = self.string();
                 // An unterminated string still was data: it is looked at before the error is reported.
+                self.spend()?;
                 emit(sink, &self.path, &self.text)?;
                 complete.map(|()| false)
             }
             _ => {
                 let scalar = self.scalar()?;
                 let value = if scalar == b"null" { &b""[..] } else { scalar };
+                self.spend()?;
                 emit(sink, &self.path, value)?;
                 Ok(false)
             }
         }
+    }
+
+    /// Counts the current name against what names may take.
+    fn spend(&mut self) -> Result<(), Error> {
+        self.names = self.names.checked_sub(self.path.len()).ok_or(Error::Names)?;
+        Ok(())
     }
 
     fn open(&mut self, object: bool, depth: usize) -> Result<bool, Error> {
@@ -326,6 +345,8 @@ mod tests {
         assert_eq!(run("[[[[1]]]]", 3).1, Err(Error::Depth));
         let many = format!("[{}1]", "1,".repeat(200));
         assert_eq!(run(&many, 3).1, Err(Error::TooManyArguments));
+        let long = format!("{{\"{}\":[{}1]}}", "k".repeat(100_000), "1,".repeat(90));
+        assert_eq!(run(&long, 3).1, Err(Error::Names));
     }
 
     proptest! {

@@ -9,8 +9,7 @@ pub(crate) trait Sink {
     fn argument(&mut self, name: &[u8], value: &[u8]) -> bool;
 }
 
-/// The media type of a Content-Type value: without parameters and white space, lower-cased.
-pub(crate) fn media_type(content_type: &[u8]) -> String {
-    let bare = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
-    String::from_utf8_lossy(bare.trim_ascii()).to_ascii_lowercase()
+/// The media type of a Content-Type value, without parameters and white space.
+pub(crate) fn media_type(content_type: &[u8]) -> &[u8] {
+    content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
 }

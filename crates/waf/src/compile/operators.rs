@@ -36,6 +36,10 @@ impl Compiler<'_> {
                 Op::Checksum(check, id)
             }
             OperatorKind::Pm => {
+                if raw.contains("%{") {
+                    let message = "macros are not expanded in `@pm`; use `@contains` or `@within`";
+                    return Err(Some(message.to_owned()));
+                }
                 let phrases = operator::from_argument(raw)?;
                 if phrases.is_empty() {
                     return Err(Some("`@pm` needs at least one phrase".to_owned()));

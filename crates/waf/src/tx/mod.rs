@@ -180,8 +180,10 @@ impl Transaction {
             return false;
         }
         let media_type = state.response_media_type();
-        let streaming = media_type == "text/event-stream" || media_type.starts_with("application/grpc");
-        !streaming && self.program.settings.response_mime_types.contains(&media_type)
+        let grpc = media_type.get(..16).is_some_and(|head| head.eq_ignore_ascii_case(b"application/grpc"));
+        let is = |name: &str| media_type.eq_ignore_ascii_case(name.as_bytes());
+        let listed = self.program.settings.response_mime_types.iter().any(|name| is(name));
+        listed && !grpc && !is("text/event-stream")
     }
 
     /// Takes bytes of the response body, in any pieces. Beyond the limit the transaction is interrupted with 502, or

@@ -109,15 +109,19 @@ impl State {
 
     /// Chooses the body's parser by its media type. JSON and XML are for rules to choose (`ctl`).
     pub(super) fn choose_processor(&mut self) {
-        let content_type = self
+        let values = &self.values;
+        let is_content_type = |entry: &&Entry| values.get(entry.key).eq_ignore_ascii_case(b"content-type");
+        let media_type = self
             .request_headers
             .iter()
-            .find(|entry| self.values.get(entry.key).eq_ignore_ascii_case(b"content-type"))
-            .map(|entry| media_type(self.values.get(entry.value)));
-        self.processor = match content_type.as_deref() {
-            Some("application/x-www-form-urlencoded") => Some(Processor::Urlencoded),
-            Some(other) if other.starts_with("multipart/form-data") => Some(Processor::Multipart),
-            _ => None,
+            .find(is_content_type)
+            .map_or(&b""[..], |entry| media_type(values.get(entry.value)));
+        let is =
+            |name: &[u8]| media_type.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name));
+        self.processor = if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+            Some(Processor::Urlencoded)
+        } else {
+            is(b"multipart/form-data").then_some(Processor::Multipart)
         };
         if let Some(processor) = self.processor {
             self.set_scalar(Var::ReqbodyProcessor, processor.name().as_bytes());
@@ -143,8 +147,8 @@ impl State {
                 true
             }
             Some(Processor::Json) => {
-                self.json(&body, settings);
-                self.force_body
+                // What could not be parsed is looked at as it is.
+                !self.json(&body, settings) || self.force_body
             }
             Some(Processor::Multipart) => {
                 self.note(NOTE_MULTIPART);
@@ -163,17 +167,18 @@ impl State {
         self.dirty = true;
     }
 
-    fn json(&mut self, body: &[u8], settings: &Settings) {
+    /// Whether the body was JSON to its end.
+    fn json(&mut self, body: &[u8], settings: &Settings) -> bool {
         let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
-        if let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) {
-            let message = error.message();
-            for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
-                self.set_scalar(var, b"1");
-            }
-            for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
-                self.set_scalar(var, message.as_bytes());
-            }
+        let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) else { return true };
+        let message = error.message();
+        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
+            self.set_scalar(var, b"1");
         }
+        for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
+            self.set_scalar(var, message.as_bytes());
+        }
+        false
     }
 
     pub(super) fn fill_response_status(&mut self, status: u16) {
@@ -197,8 +202,8 @@ impl State {
         self.response_body = body;
     }
 
-    /// The media type of the response, lower-cased, without parameters.
-    pub(super) fn response_media_type(&self) -> String {
+    /// The media type of the response, without parameters.
+    pub(super) fn response_media_type(&self) -> &[u8] {
         media_type(self.values.get(self.stored_scalar(Var::ResponseContentType)))
     }
 }

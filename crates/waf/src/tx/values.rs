@@ -71,6 +71,8 @@ pub(crate) struct Values {
     words: usize,
     output: Vec<u8>,
     seed: u64,
+    /// Most bytes the arena may hold.
+    limit: usize,
     overflowed: bool,
 }
 
@@ -90,6 +92,7 @@ impl Default for Values {
             output: Vec::new(),
             // Unpredictable, so that nobody can choose parameters that collide.
             seed: fastrand::u64(..) | 1,
+            limit: ARENA_MAX,
             overflowed: false,
         }
     }
@@ -146,7 +149,7 @@ impl Values {
 
     /// Appends bytes to the arena without interning them.
     pub(crate) fn store(&mut self, bytes: &[u8]) -> Span {
-        if self.arena.len() + bytes.len() > ARENA_MAX {
+        if self.arena.len() + bytes.len() > self.limit {
             self.overflowed = true;
             return Span::default();
         }
@@ -346,6 +349,17 @@ mod tests {
         assert_eq!(values.list.len(), before);
         assert_eq!(values.transformed(b, &chain, mask), b);
         assert_eq!(values.get(ValueId::NONE), b"");
+    }
+
+    #[test]
+    fn too_much_is_noticed() {
+        let mut values = Values { limit: 10, ..Values::default() };
+        values.intern(b"0123456789");
+        assert!(!values.overflowed());
+        let lost = values.intern(b"x");
+        assert!(values.overflowed() && values.get(lost).is_empty());
+        values.reset(1 << 20, 0);
+        assert!(!values.overflowed());
     }
 
     #[test]

@@ -14,73 +14,74 @@ fn findings(rules: &str) -> Vec<String> {
     text.lines().filter(is_head).map(str::to_owned).collect()
 }
 
+/// One mistake each, and the finding it leads to.
+const MISTAKES: &[(&str, &str)] = &[
+    (r#"SecRule ARGZ "@rx a" "id:1""#, "error[SEC0101]: unknown variable `ARGZ`"),
+    (r#"SecRule XML:/* "@rx a" "id:1""#, "error[SEC0102]: variable `XML` is not supported yet"),
+    (r#"SecRule ARGS "@rxx a" "id:1""#, "error[SEC0103]: unknown operator `@rxx`"),
+    (r#"SecRule ARGS "@detectSQLi" "id:1""#, "error[SEC0104]: operator `@detectSQLi` is not supported"),
+    (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),
+    (
+        r#"SecRule ARGS "@rx (?!a)b" "id:1""#,
+        "error[SEC0105]: look-around, including look-ahead and look-behind, is not supported; patterns here run in linear time, split the rule into a chain instead",
+    ),
+    (
+        r#"SecRule ARGS "@ipMatch 10.0.0.300" "id:1""#,
+        "error[SEC0105]: `10.0.0.300` is neither an IP address nor a network such as 10.0.0.0/8",
+    ),
+    (
+        r#"SecRule ARGS "@validateByteRange 1-300" "id:1""#,
+        "error[SEC0105]: `300` is not a byte value from 0 to 255",
+    ),
+    (
+        r#"SecRule ARGS "@pm a %{tx.b}" "id:1""#,
+        "error[SEC0105]: macros are not expanded in `@pm`; use `@contains` or `@within`",
+    ),
+    (r#"SecRule ARGS "@pm" "id:1""#, "error[SEC0105]: `@pm` needs at least one phrase"),
+    (r#"SecRule ARGS "@rx a" "id:1,t:lowercas""#, "error[SEC0106]: unknown transformation `lowercas`"),
+    (r#"SecRule ARGS "@rx a" "id:1,dney""#, "error[SEC0107]: unknown action `dney`"),
+    (r#"SecAction "id:1,exec:/bin/sh""#, "error[SEC0108]: action `exec` is not supported"),
+    (r#"SecAction "id:x""#, "error[SEC0109]: `x` is no value for `id`"),
+    (r#"SecAction "id:1,phase:6""#, "error[SEC0109]: `6` is no value for `phase`"),
+    (
+        r#"SecAction "id:1,setvar:ip.a=1""#,
+        "error[SEC0109]: only `tx` variables can be set; collection `ip` is not kept",
+    ),
+    (r#"SecAction "id:1,ctl:ruleRemoveByID""#, "error[SEC0109]: `` is no value for `ctl:ruleRemoveByID`"),
+    (r#"SecAction "id:1,ctl:ruleEngin=On""#, "error[SEC0107]: unknown ctl `ruleEngin`"),
+    (r#"SecAction "pass""#, "error[SEC0110]: the rule has no id"),
+    ("SecAction \"id:1\"\nSecAction \"id:1\"", "error[SEC0111]: two rules have the id 1"),
+    (r#"SecRule ARGS "@rx a" "id:1,chain""#, "error[SEC0112]: the chain of rule 1 ends without a last rule"),
+    (
+        "SecRule ARGS \"@rx a\" \"id:1,chain\"\nSecRule ARGS \"@rx b\" \"deny\"",
+        "error[SEC0112]: `deny` belongs to the first rule of the chain of 1",
+    ),
+    (r#"SecAction "id:1,skipAfter:END""#, "error[SEC0113]: there is no marker `END` after this rule"),
+    (
+        "SecMarker END\nSecAction \"id:1,skipAfter:END\"",
+        "error[SEC0113]: the marker `END` does not come after this rule",
+    ),
+    (
+        r#"SecRule ARGS "@pmFromFile none.data" "id:1""#,
+        "error[SEC0115]: the data file `none.data` cannot be read: No such file or directory (os error 2)",
+    ),
+    (r#"SecAction "id:1,msg:'%{REMOTE_ADR}'""#, "error[SEC0117]: unknown variable `REMOTE_ADR` in a macro"),
+    ("SecRuleEngine Maybe", "error[SEC0118]: `Maybe` is no value for `SecRuleEngine`"),
+    (
+        r#"SecRule ARGS:/(/ "@rx a" "id:1""#,
+        "error[SEC0119]: the selector's pattern is broken: unclosed group",
+    ),
+    (
+        r#"SecRule REQUEST_URI:x "@rx a" "id:1""#,
+        "error[SEC0119]: `REQUEST_URI` is a single value and takes no selector",
+    ),
+    ("SecRuleEngin On", "error[SEC0100]: unknown directive `SecRuleEngin`"),
+];
+
 #[test]
 fn every_mistake_is_an_error_of_its_own() {
-    for (rules, expected) in [
-        (r#"SecRule ARGZ "@rx a" "id:1""#, "error[SEC0101]: unknown variable `ARGZ`"),
-        (r#"SecRule XML:/* "@rx a" "id:1""#, "error[SEC0102]: variable `XML` is not supported yet"),
-        (r#"SecRule ARGS "@rxx a" "id:1""#, "error[SEC0103]: unknown operator `@rxx`"),
-        (r#"SecRule ARGS "@detectSQLi" "id:1""#, "error[SEC0104]: operator `@detectSQLi` is not supported"),
-        (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),
-        (
-            r#"SecRule ARGS "@rx (?!a)b" "id:1""#,
-            "error[SEC0105]: look-around, including look-ahead and look-behind, is not supported; patterns here run in linear time, split the rule into a chain instead",
-        ),
-        (
-            r#"SecRule ARGS "@ipMatch 10.0.0.300" "id:1""#,
-            "error[SEC0105]: `10.0.0.300` is neither an IP address nor a network such as 10.0.0.0/8",
-        ),
-        (
-            r#"SecRule ARGS "@validateByteRange 1-300" "id:1""#,
-            "error[SEC0105]: `300` is not a byte value from 0 to 255",
-        ),
-        (r#"SecRule ARGS "@pm" "id:1""#, "error[SEC0105]: `@pm` needs at least one phrase"),
-        (r#"SecRule ARGS "@rx a" "id:1,t:lowercas""#, "error[SEC0106]: unknown transformation `lowercas`"),
-        (r#"SecRule ARGS "@rx a" "id:1,dney""#, "error[SEC0107]: unknown action `dney`"),
-        (r#"SecAction "id:1,exec:/bin/sh""#, "error[SEC0108]: action `exec` is not supported"),
-        (r#"SecAction "id:x""#, "error[SEC0109]: `x` is no value for `id`"),
-        (r#"SecAction "id:1,phase:6""#, "error[SEC0109]: `6` is no value for `phase`"),
-        (
-            r#"SecAction "id:1,setvar:ip.a=1""#,
-            "error[SEC0109]: only `tx` variables can be set; collection `ip` is not kept",
-        ),
-        (r#"SecAction "id:1,ctl:ruleRemoveByID""#, "error[SEC0109]: `` is no value for `ctl:ruleRemoveByID`"),
-        (r#"SecAction "id:1,ctl:ruleEngin=On""#, "error[SEC0107]: unknown ctl `ruleEngin`"),
-        (r#"SecAction "pass""#, "error[SEC0110]: the rule has no id"),
-        ("SecAction \"id:1\"\nSecAction \"id:1\"", "error[SEC0111]: two rules have the id 1"),
-        (
-            r#"SecRule ARGS "@rx a" "id:1,chain""#,
-            "error[SEC0112]: the chain of rule 1 ends without a last rule",
-        ),
-        (
-            "SecRule ARGS \"@rx a\" \"id:1,chain\"\nSecRule ARGS \"@rx b\" \"deny\"",
-            "error[SEC0112]: `deny` belongs to the first rule of the chain of 1",
-        ),
-        (r#"SecAction "id:1,skipAfter:END""#, "error[SEC0113]: there is no marker `END` after this rule"),
-        (
-            "SecMarker END\nSecAction \"id:1,skipAfter:END\"",
-            "error[SEC0113]: the marker `END` does not come after this rule",
-        ),
-        (
-            r#"SecRule ARGS "@pmFromFile none.data" "id:1""#,
-            "error[SEC0115]: the data file `none.data` cannot be read: No such file or directory (os error 2)",
-        ),
-        (
-            r#"SecAction "id:1,msg:'%{REMOTE_ADR}'""#,
-            "error[SEC0117]: unknown variable `REMOTE_ADR` in a macro",
-        ),
-        ("SecRuleEngine Maybe", "error[SEC0118]: `Maybe` is no value for `SecRuleEngine`"),
-        (
-            r#"SecRule ARGS:/(/ "@rx a" "id:1""#,
-            "error[SEC0119]: the selector's pattern is broken: unclosed group",
-        ),
-        (
-            r#"SecRule REQUEST_URI:x "@rx a" "id:1""#,
-            "error[SEC0119]: `REQUEST_URI` is a single value and takes no selector",
-        ),
-        ("SecRuleEngin On", "error[SEC0100]: unknown directive `SecRuleEngin`"),
-    ] {
-        assert_eq!(findings(rules), [expected], "{rules}");
+    for (rules, expected) in MISTAKES {
+        assert_eq!(findings(rules), [*expected], "{rules}");
     }
 }
 

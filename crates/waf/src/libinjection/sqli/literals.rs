@@ -107,7 +107,7 @@ pub(super) fn digits_in_quotes(rest: &[u8]) -> Lexed<'_> {
     let [first, b'\'', digits @ ..] = rest else { return words::word(rest) };
     let length = match first {
         b'b' | b'B' => span(digits, is_binary),
-        _ => span(digits, |byte| byte.is_ascii_hexdigit()),
+        _ => span(digits, is_hexadecimal),
     };
     match digits.get(length) {
         Some(b'\'') => take(rest, length + 3, Kind::Number),
@@ -118,7 +118,7 @@ pub(super) fn digits_in_quotes(rest: &[u8]) -> Lexed<'_> {
 /// `$1,000.00`, `$$…$$` and `$tag$…$tag$` of PostgreSQL, or just a `$`.
 pub(super) fn dollar(rest: &[u8]) -> Lexed<'_> {
     let tail = rest.get(1..).unwrap_or_default();
-    match span(tail, |byte| matches!(byte, b'0'..=b'9' | b'.' | b',')) {
+    match span(tail, |byte| matches!(byte, b'0'..=b'9' | b'.' | b',' | 0)) {
         0 => dollar_quoted(rest, tail),
         1 if tail.first() == Some(&b'.') => words::word(rest),
         length => take(rest, length + 1, Kind::Number),
@@ -126,7 +126,7 @@ pub(super) fn dollar(rest: &[u8]) -> Lexed<'_> {
 }
 
 fn dollar_quoted<'a>(rest: &'a [u8], tail: &'a [u8]) -> Lexed<'a> {
-    let tag = span(tail, |byte| byte.is_ascii_alphabetic());
+    let tag = span(tail, |byte| byte.is_ascii_alphabetic() || byte == 0);
     match (tail.get(tag), tail.get(tag + 1..), rest.get(..tag + 2)) {
         (Some(b'$'), Some(body), Some(mark)) => marked(rest, body, mark, b'$'),
         _ => sign(rest, Kind::Bareword),
@@ -149,7 +149,7 @@ pub(super) fn variable(rest: &[u8]) -> Lexed<'_> {
 /// all: MySQL ignores `1.e` before a name or a parenthesis.
 pub(super) fn number(rest: &[u8]) -> Lexed<'_> {
     match rest {
-        [b'0', b'x' | b'X', digits @ ..] => return radix(rest, span(digits, |byte| byte.is_ascii_hexdigit())),
+        [b'0', b'x' | b'X', digits @ ..] => return radix(rest, span(digits, is_hexadecimal)),
         [b'0', b'b' | b'B', digits @ ..] => return radix(rest, span(digits, is_binary)),
         _ => {}
     }
@@ -190,8 +190,13 @@ fn has_suffix(rest: &[u8]) -> bool {
     }
 }
 
+/// The reference's sets of digits, letters and signs all hold NUL, too.
 fn is_binary(byte: u8) -> bool {
-    matches!(byte, b'0' | b'1')
+    matches!(byte, b'0' | b'1' | 0)
+}
+
+fn is_hexadecimal(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || byte == 0
 }
 
 /// How many bytes at the beginning are of a sort.

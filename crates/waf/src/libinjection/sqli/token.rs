@@ -51,25 +51,6 @@ impl Kind {
     }
 }
 
-/// A set of kinds, one bit a letter.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kinds(u128);
-
-impl Kinds {
-    pub(super) const fn of(mut kinds: &[Kind]) -> Self {
-        let mut bits = 0;
-        while let [first, rest @ ..] = kinds {
-            bits |= 1 << first.letter();
-            kinds = rest;
-        }
-        Self(bits)
-    }
-
-    pub(super) const fn has(self, kind: Kind) -> bool {
-        self.0 >> kind.letter() & 1 == 1
-    }
-}
-
 /// A token. Its text is the input's own, or that of the phrase two tokens were merged to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {

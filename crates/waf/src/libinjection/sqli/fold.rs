@@ -1,0 +1,366 @@
+//! Folding: expressions are reduced while they are read, until five tokens are left that tell what the value does.
+//!
+//! A window of two, then three tokens moves over the tokens kept so far; a rule that applies takes tokens away or
+//! changes them, and the window goes back to look at what now stands together.
+
+use super::fingerprint::{Fingerprint, LONGEST};
+use super::lexer::{Dialect, Lexer};
+use super::token::{Kind, Token};
+use super::words;
+
+/// What a value folded to.
+#[derive(Debug)]
+pub(super) struct Folded<'a> {
+    kept: [Token<'a>; SLOTS],
+    length: usize,
+    /// How many tokens were read, those folded away included.
+    pub(super) count: usize,
+    /// Whether the MySQL dialect would read it otherwise.
+    pub(super) ambiguous: bool,
+}
+
+/// One more than a fingerprint needs: the sixth token tells what the fifth is.
+const SLOTS: usize = LONGEST + 1;
+
+impl<'a> Folded<'a> {
+    /// Reads and folds an input, as if the quote `inside` stood before it.
+    pub(super) fn read(input: &'a [u8], inside: Option<u8>, dialect: Dialect) -> Self {
+        let lexer = Lexer::new(input, inside, dialect);
+        let folder = Folder { lexer, kept: [Token::NONE; SLOTS], end: 0, left: 0, more: true, comment: None };
+        folder.run()
+    }
+
+    /// The kinds' last corrections, after which they are the fingerprint.
+    pub(super) fn settle(mut self) -> Self {
+        if self.tokens().iter().any(|token| token.kind == Kind::Evil) {
+            self.kept = [Token::NONE; SLOTS];
+            self.length = 1;
+            if let Some(first) = self.kept.first_mut() {
+                *first = Token::new(Kind::Evil, b"X");
+            }
+        }
+        // PHP passes a back quote on that MySQL reads as the beginning of a comment.
+        if self.length > 2
+            && let Some(last) = self.kept.get_mut(self.length - 1)
+            && last.kind == Kind::Bareword
+            && (last.open, last.close, last.text) == (b'`', 0, b"")
+        {
+            last.kind = Kind::Comment;
+        }
+        self
+    }
+
+    pub(super) fn tokens(&self) -> &[Token<'a>] {
+        self.kept.get(..self.length).unwrap_or_default()
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.tokens().iter().map(|token| token.kind))
+    }
+}
+
+/// How the folder goes on after the rules for pairs.
+enum Next {
+    /// The pair has changed: look at it again.
+    Again,
+    /// Look at three tokens.
+    Third,
+    /// No engine agrees with another on this.
+    Evil,
+}
+
+struct Folder<'a> {
+    lexer: Lexer<'a>,
+    kept: [Token<'a>; SLOTS],
+    /// How many tokens are kept: where the next one goes.
+    end: usize,
+    /// Where the window begins; tokens before it are done.
+    left: usize,
+    more: bool,
+    /// The last token, if it was a comment: these are not kept, except at the very end.
+    comment: Option<Token<'a>>,
+}
+
+impl<'a> Folder<'a> {
+    fn run(mut self) -> Folded<'a> {
+        // What may stand before an operand says nothing.
+        let first = self.lexer.find(|token| {
+            !matches!(token.kind, Kind::Comment | Kind::LeftParen | Kind::SqlType) && !token.is_unary()
+        });
+        let Some(first) = first else { return self.finish() };
+        self.push(first);
+        loop {
+            self.full_house();
+            if !self.more || self.left >= LONGEST {
+                return self.finish();
+            }
+            if !self.fill(2) {
+                continue;
+            }
+            match self.fold_pair() {
+                Next::Again => continue,
+                Next::Evil => {
+                    let length = self.left + 2;
+                    return self.end_as(length);
+                }
+                Next::Third => {}
+            }
+            if self.fill(3) && !self.fold_triple() {
+                self.left += 1;
+            }
+        }
+    }
+
+    /// Reads until the window holds so many tokens. Without them the input is at its end, or enough is kept.
+    fn fill(&mut self, wanted: usize) -> bool {
+        while self.more && self.end <= LONGEST && self.end - self.left < wanted {
+            match self.lexer.next() {
+                Some(token) if token.kind == Kind::Comment => self.comment = Some(token),
+                Some(token) => {
+                    self.comment = None;
+                    self.push(token);
+                }
+                None => self.more = false,
+            }
+        }
+        let filled = self.end - self.left >= wanted;
+        if !filled {
+            self.left = self.end;
+        }
+        filled
+    }
+
+    fn push(&mut self, token: Token<'a>) {
+        self.set(self.end, token);
+        self.end += 1;
+    }
+
+    fn at(&self, index: usize) -> Token<'a> {
+        self.kept.get(index).copied().unwrap_or(Token::NONE)
+    }
+
+    fn set(&mut self, index: usize, token: Token<'a>) {
+        if let Some(slot) = self.kept.get_mut(index) {
+            *slot = token;
+        }
+    }
+
+    fn set_kind(&mut self, index: usize, kind: Kind) {
+        if let Some(slot) = self.kept.get_mut(index) {
+            slot.kind = kind;
+        }
+    }
+
+    /// Takes away the last tokens and looks at everything again.
+    fn drop(&mut self, tokens: usize) {
+        self.end = self.end.saturating_sub(tokens);
+        self.left = 0;
+    }
+
+    /// Five tokens that are just one operand make room for more.
+    fn full_house(&mut self) {
+        let [a, b, c, d, e, next] = self.kept;
+        let kinds = [a, b, c, d, e].map(|token| token.kind);
+        if self.end < LONGEST || !is_operand(kinds) {
+            return;
+        }
+        self.left = 0;
+        if self.end > LONGEST {
+            self.set(1, next);
+            self.end = 2;
+        } else {
+            self.end = 1;
+        }
+    }
+
+    fn finish(mut self) -> Folded<'a> {
+        if self.end < LONGEST && let Some(comment) = self.comment.take() {
+            self.push(comment);
+        }
+        let length = self.end.min(LONGEST);
+        self.end_as(length)
+    }
+
+    fn end_as(self, length: usize) -> Folded<'a> {
+        let Lexer { count, ambiguous, .. } = self.lexer;
+        Folded { kept: self.kept, length, count, ambiguous }
+    }
+
+    /// Takes away the last of the kept tokens, and moves the window back by one.
+    fn drop_and_step_back(&mut self) {
+        self.end = self.end.saturating_sub(1);
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Puts the third token of the window in the second's place.
+    fn drop_second(&mut self) {
+        self.set(self.left + 1, self.at(self.left + 2));
+        self.drop(1);
+    }
+
+    fn fold_pair(&mut self) -> Next {
+        let (a, b) = (self.at(self.left), self.at(self.left + 1));
+        match (a.kind, b.kind) {
+            // Engines join neighbouring strings.
+            (Kind::String, Kind::String) | (Kind::Semicolon, Kind::Semicolon) => self.end -= 1,
+            (Kind::Operator | Kind::LogicOperator, _) if b.is_unary() || b.kind == Kind::SqlType => self.drop(1),
+            (Kind::LeftParen, _) if b.is_unary() => self.drop_and_step_back(),
+            _ => match merged(&a, &b) {
+                Some(phrase) => {
+                    self.set(self.left, phrase);
+                    self.drop_and_step_back();
+                }
+                None => return self.fold_pair_by_meaning(&a, &b),
+            },
+        }
+        Next::Again
+    }
+
+    /// What a token is depends on its neighbour.
+    fn fold_pair_by_meaning(&mut self, a: &Token<'a>, b: &Token<'a>) -> Next {
+        let left = self.left;
+        let before_paren = b.kind == Kind::LeftParen;
+        match (a.kind, b.kind) {
+            // `IF` is a function, but a statement in Transact-SQL.
+            (Kind::Semicolon, Kind::Function) if starts_with_if(b.text) => {
+                self.set_kind(left + 1, Kind::Statement);
+            }
+            (Kind::Bareword | Kind::Variable, Kind::LeftParen) if FUNCTIONS.iter().any(|name| a.is(name)) => {
+                self.set_kind(left, Kind::Function);
+            }
+            (Kind::Keyword, _) if a.is("IN") || a.is("NOT IN") => {
+                self.set_kind(left, if before_paren { Kind::Operator } else { Kind::Bareword });
+            }
+            (Kind::Operator, _) if a.is("LIKE") || a.is("NOT LIKE") => {
+                if before_paren {
+                    self.set_kind(left, Kind::Function);
+                }
+                return Next::Third;
+            }
+            (Kind::SqlType, second) if second == Kind::SqlType || before_paren || is_value(second) => {
+                self.set(left, *b);
+                self.drop(1);
+            }
+            (Kind::Collate, Kind::Bareword) => {
+                // There are too many collations for a table; all have an underscore.
+                let mut name = b.text.iter().take_while(|&&byte| byte != 0);
+                if name.any(|&byte| byte == b'_') {
+                    self.set_kind(left + 1, Kind::SqlType);
+                    self.left = 0;
+                }
+                return Next::Third;
+            }
+            // Transact-SQL reads `\1` as 1 and `\%1` as 0 % 1.
+            (Kind::Backslash, _) if b.is_arithmetic() => {
+                self.set_kind(left, Kind::Number);
+                self.left = 0;
+            }
+            (Kind::Backslash, _) => {
+                self.set(left, *b);
+                self.drop(1);
+            }
+            (Kind::LeftParen, Kind::LeftParen) | (Kind::RightParen, Kind::RightParen) => self.drop(1),
+            // MySQL accepts ``{``.``.id}``, and hardly anyone writes it.
+            (Kind::LeftBrace, Kind::Bareword) if b.text.is_empty() => {
+                self.set_kind(left + 1, Kind::Evil);
+                return Next::Evil;
+            }
+            // ODBC's `{name expression}` is the expression.
+            (Kind::LeftBrace, Kind::Bareword) => self.drop(2),
+            (_, Kind::RightBrace) => self.drop(1),
+            _ => return Next::Third,
+        }
+        Next::Again
+    }
+
+    /// Whether the three tokens of the window were folded.
+    fn fold_triple(&mut self) -> bool {
+        use Kind::{
+            Bareword, Comma, Dot, Expression, Function, Group, Keyword, LeftParen, LogicOperator, Number,
+            Operator, RightParen, SqlType, String, Variable,
+        };
+        let (a, b, c) = (self.at(self.left), self.at(self.left + 1), self.at(self.left + 2));
+        match (a.kind, b.kind, c.kind) {
+            (Number | Bareword, Operator, Number | Bareword)
+            | (Variable, Operator, Variable | Number | Bareword)
+            | (LogicOperator, _, LogicOperator)
+            | (Bareword | Number | String | Variable, Comma, Bareword | Number | String | Variable)
+            | (Bareword, Dot, Bareword) => self.drop(2),
+            (Operator, second, Operator) if second != LeftParen => self.drop(2),
+            (Bareword | Number | String | Variable, Operator, SqlType) if b.text == b"::" => self.drop(2),
+            (Expression | Group | Comma, _, LeftParen) if b.is_unary() => self.drop_second(),
+            (Keyword | Expression | Group, _, third) if is_value(third) && b.is_unary() => self.drop_second(),
+            (Comma, _, Function) if b.is_unary() => self.drop_second(),
+            // `1, -1` is `1, 1`, which folds on: also the comma goes, to be read as if it had not been there.
+            (Comma, _, third) if is_value(third) && b.is_unary() => {
+                self.set(self.left + 1, c);
+                self.drop(3);
+            }
+            (Expression, Dot, Bareword) => self.drop_second(),
+            (Function, LeftParen, third) if third != RightParen && a.is("USER") => {
+                // With an argument, it is none of the functions.
+                self.set_kind(self.left, Bareword);
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Names that are functions only when they are called.
+const FUNCTIONS: [&str; 11] = [
+    "USER_ID",
+    "USER_NAME",
+    "DATABASE",
+    "PASSWORD",
+    "USER",
+    "CURRENT_USER",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+];
+
+/// What stands for a value, or begins to.
+fn is_value(kind: Kind) -> bool {
+    matches!(kind, Kind::Bareword | Kind::Number | Kind::Function | Kind::Variable | Kind::String)
+}
+
+/// Whether all five are one operand: arithmetic on a number or a name.
+fn is_operand(kinds: [Kind; LONGEST]) -> bool {
+    use Kind::{Bareword, Comma, LeftParen, Number, Operator, RightParen};
+    matches!(
+        kinds,
+        [Number, Operator | Comma, LeftParen, Number, RightParen]
+            | [Bareword, Operator, LeftParen, Bareword | Number, RightParen]
+            | [Number, RightParen, Comma, LeftParen, Number]
+            | [Bareword, RightParen, Operator, LeftParen, Bareword]
+    )
+}
+
+fn starts_with_if(text: &[u8]) -> bool {
+    matches!(text, [b'I' | b'i', b'F' | b'f', ..])
+}
+
+/// The phrase that two words make: `UNION` and `ALL`.
+fn merged<'a>(a: &Token<'a>, b: &Token<'a>) -> Option<Token<'a>> {
+    let phrase = joins(a.kind) && (joins(b.kind) || b.kind == Kind::LogicOperator);
+    let word = phrase.then(|| words::phrase(a, b))??;
+    Some(Token::new(word.kind, word.text))
+}
+
+fn joins(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Keyword
+            | Kind::Bareword
+            | Kind::Operator
+            | Kind::Union
+            | Kind::Function
+            | Kind::Expression
+            | Kind::Statement
+            | Kind::SqlType
+    )
+}

@@ -1,0 +1,51 @@
+//! SQL injection: lexer, folding, fingerprint, and the exceptions for what only looks like an attack.
+//!
+//! A value is read up to five times: as it is, and as if a single or a double quote stood before it, since that is
+//! where it may land in a statement; and again in MySQL's dialect where that reads comments otherwise.
+
+mod benign;
+mod fingerprint;
+mod fingerprint_data;
+mod fold;
+mod keyword_data;
+mod lexer;
+mod literals;
+mod token;
+mod words;
+
+pub use fingerprint::Fingerprint;
+
+use fold::Folded;
+use lexer::{Dialect, Lexer};
+use token::Token;
+
+/// The fingerprint of the first reading that is an attack.
+pub(super) fn detect(input: &[u8]) -> Option<Fingerprint> {
+    let has = |quote| memchr::memchr(quote, input).is_some();
+    either(input, None)
+        .or_else(|| has(b'\'').then(|| either(input, Some(b'\'')))?)
+        .or_else(|| has(b'"').then(|| attack(input, Folded::read(input, Some(b'"'), Dialect::Mysql)))?)
+}
+
+/// Reads in the ANSI dialect, and in MySQL's if that makes a difference.
+fn either(input: &[u8], inside: Option<u8>) -> Option<Fingerprint> {
+    let folded = Folded::read(input, inside, Dialect::Ansi);
+    let again = folded.ambiguous;
+    attack(input, folded).or_else(|| again.then(|| attack(input, Folded::read(input, inside, Dialect::Mysql)))?)
+}
+
+fn attack(input: &[u8], folded: Folded<'_>) -> Option<Fingerprint> {
+    let folded = folded.settle();
+    let fingerprint = folded.fingerprint();
+    (fingerprint.is_known() && !benign::is_benign(input, &folded)).then_some(fingerprint)
+}
+
+/// The tokens of an input as it is.
+pub(super) fn tokens(input: &[u8]) -> impl Iterator<Item = Token<'_>> {
+    Lexer::new(input, None, Dialect::Ansi)
+}
+
+/// What an input as it is folds to.
+pub(super) fn folded(input: &[u8]) -> Folded<'_> {
+    Folded::read(input, None, Dialect::Ansi)
+}
