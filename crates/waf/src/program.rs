@@ -67,6 +67,8 @@ pub(crate) struct Lane {
     pub(crate) every_form: bool,
     /// Gathered once for each phase; otherwise for each use.
     pub(crate) stable: bool,
+    /// For a stable lane with transformations: the one with the same targets without them.
+    pub(crate) base: Option<LaneId>,
 }
 
 /// A question that needs no lane: one TX variable against an integer. Most rules of a rule set are such gates.
@@ -292,7 +294,8 @@ impl Program {
                 write!(out, " > {}", transform.info().name)?;
             }
             let form = if lane.every_form { " every form" } else { "" };
-            writeln!(out, "{form}{}", if lane.stable { "" } else { " volatile" })?;
+            let base = lane.base.map(|base| format!(" from lane#{}", base.0)).unwrap_or_default();
+            writeln!(out, "{form}{}{base}", if lane.stable { "" } else { " volatile" })?;
         }
         for (side, filter) in ["request", "response"].iter().zip(&self.prefilters) {
             writeln!(out, "prefilter {side} {} literals", filter.literal_count())?;

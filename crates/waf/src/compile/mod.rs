@@ -18,7 +18,8 @@ use crate::program::{
     Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Skip, TargetRemoval, next_uid,
 };
 use crate::rule::{Meta, Phase};
-use crate::target::{Key, Target};
+use crate::target::{Key, Target, TargetSet};
+use crate::transform::Transform;
 use crate::validate::{CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef};
 use crate::variable::Var;
 
@@ -228,28 +229,8 @@ impl Compiler<'_> {
         let unconditional = link.unconditional;
         let op = self.operator(&link.operator, phase);
         let gate = gate(&link, &op);
-        let stable = link.targets.is_stable();
-        let mut key = link.targets.show(names);
-        for transform in &link.transforms {
-            key.push('>');
-            key.push_str(transform.info().name);
-        }
         let every_form = link.multi_match && !link.transforms.is_empty();
-        if every_form {
-            key.push('*');
-        }
-        let lane = Lane {
-            mask: link.transforms.iter().fold(0, |mask, transform| mask | transform.bit()),
-            targets: link.targets,
-            chain: link.transforms.into(),
-            every_form,
-            stable,
-        };
-        let next = LaneId(self.lanes.len() as u32);
-        let lane = *self.lane_ids.entry(key).or_insert_with(|| {
-            self.lanes.push(lane);
-            next
-        });
+        let lane = self.lane(link.targets, link.transforms, every_form, names);
         let ctls = link.ctls.into_iter().map(|ctl| ctl_of(ctl, metas)).collect();
         Link {
             lane,
@@ -261,6 +242,37 @@ impl Compiler<'_> {
             ctls,
             unconditional,
         }
+    }
+}
+
+impl Compiler<'_> {
+    /// The lane for these targets in this form; equal ones are one lane.
+    fn lane(
+        &mut self,
+        targets: TargetSet,
+        chain: Vec<Transform>,
+        every_form: bool,
+        names: &crate::macros::TxNames,
+    ) -> LaneId {
+        let mut key = targets.show(names);
+        for transform in &chain {
+            key.push('>');
+            key.push_str(transform.info().name);
+        }
+        if every_form {
+            key.push('*');
+        }
+        if let Some(known) = self.lane_ids.get(&key) {
+            return *known;
+        }
+        let stable = targets.is_stable();
+        let transformed = stable && !chain.is_empty();
+        let base = transformed.then(|| self.lane(targets.clone(), Vec::new(), false, names));
+        let mask = chain.iter().fold(0, |mask, transform| mask | transform.bit());
+        let id = LaneId(self.lanes.len() as u32);
+        self.lanes.push(Lane { targets, chain: chain.into(), mask, every_form, stable, base });
+        self.lane_ids.insert(key, id);
+        id
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operators: the question a rule asks of a value.
 //!
 //! [`TABLE`] names them all, also those of other engines that this one does not have yet, so that a rule using one is
-//! refused with a reason. An operator of a compiled rule is an [`Op`]: data, no closure.
+//! refused with a reason. An operator of a compiled rule is data, no closure.
 
 mod checksum;
 mod matchers;

@@ -1,7 +1,7 @@
 //! From the variables of a rule to the values it looks at.
 
 use super::engine::Engine;
-use super::state::{Entry, Hit, Item, TxValue};
+use super::state::{Entry, Hit, Item, LaneState, TxValue};
 use super::values::ValueId;
 use crate::macros::{Names, TxSlot};
 use crate::program::{Lane, LaneId};
@@ -16,25 +16,62 @@ impl Engine<'_> {
         if known.epoch == self.state.epoch {
             return (known.start as usize, known.len as usize);
         }
+        let program = self.program;
+        let base = lane.base.and_then(|base| Some((base, program.lanes.get(base.0 as usize)?)));
+        let state = match base {
+            Some((base, base_lane)) => self.from_base(base, base_lane, lane),
+            None => {
+                let mut items = std::mem::take(&mut self.state.items);
+                items.clear();
+                self.gather(lane, &mut items);
+                self.keep(items)
+            }
+        };
+        if let Some(place) = self.state.lanes.get_mut(index) {
+            *place = state;
+        }
+        (state.start as usize, state.len as usize)
+    }
+
+    /// A lane's values from those of the lane with the same targets and no transformations: the very same ones when
+    /// the transformations leave all of them alone, which is what happens to ordinary traffic.
+    fn from_base(&mut self, base: LaneId, base_lane: &Lane, lane: &Lane) -> LaneState {
+        let (start, len) = self.lane(base, base_lane);
+        let known = self.state.lanes.get(base.0 as usize).copied().unwrap_or_default();
+        if known.identities & lane.mask == lane.mask {
+            return LaneState { shares: Some(base), bits: None, ..known };
+        }
         let mut items = std::mem::take(&mut self.state.items);
         items.clear();
-        self.gather(lane, &mut items);
-        let start = self.state.lane_items.len();
+        items.extend_from_slice(self.state.lane_items.get(start..start + len).unwrap_or_default());
+        self.transform(lane, &mut items);
+        self.keep(items)
+    }
+
+    /// Puts gathered values where they stay for the epoch, and gives the buffer back.
+    fn keep(&mut self, items: Vec<Item>) -> LaneState {
+        let state = LaneState {
+            epoch: self.state.epoch,
+            start: self.state.lane_items.len() as u32,
+            len: items.len() as u32,
+            bits: None,
+            identities: items
+                .iter()
+                .fold(u64::MAX, |all, item| all & self.state.values.identities(item.value)),
+            shares: None,
+        };
         self.state.lane_items.extend_from_slice(&items);
-        let len = items.len();
         self.state.items = items;
-        if let Some(state) = self.state.lanes.get_mut(index) {
-            state.epoch = self.state.epoch;
-            state.start = start as u32;
-            state.len = len as u32;
-            state.bits = None;
-        }
-        (start, len)
+        state
     }
 
     /// Whether any value of a stable lane (already gathered) may match the pattern.
     pub(super) fn lane_may_match(&mut self, id: LaneId, pattern: crate::operator::PatternId) -> bool {
-        let Some(lane) = self.state.lanes.get(id.0 as usize).copied() else { return true };
+        let Some(mut lane) = self.state.lanes.get(id.0 as usize).copied() else { return true };
+        let id = lane.shares.unwrap_or(id);
+        if lane.shares.is_some() {
+            lane = self.state.lanes.get(id.0 as usize).copied().unwrap_or(lane);
+        }
         let words = self.program.patterns.len().div_ceil(64);
         let start = match lane.bits {
             Some(start) => start as usize,
@@ -72,6 +109,11 @@ impl Engine<'_> {
                 out.push(self.count_item(target, count));
             }
         }
+        self.transform(lane, out);
+    }
+
+    /// Takes values through a lane's transformations.
+    fn transform(&mut self, lane: &Lane, out: &mut Vec<Item>) {
         if lane.chain.is_empty() {
             return;
         }

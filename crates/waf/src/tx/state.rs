@@ -8,7 +8,7 @@ use super::values::{Span, ValueId, Values};
 use crate::macros::TxSlot;
 use crate::operator::Caches;
 use crate::overlay::Overlay;
-use crate::program::{Program, RuleBits, TargetRemoval};
+use crate::program::{LaneId, Program, RuleBits, TargetRemoval};
 use crate::report::{Interruption, Match};
 use crate::rule::{Mode, Processor};
 use crate::variable::Var;
@@ -54,6 +54,10 @@ pub(crate) struct LaneState {
     pub(crate) len: u32,
     /// Where the union of the values' candidate sets starts; `None` until asked for.
     pub(crate) bits: Option<u32>,
+    /// The transformations that leave every value of the lane alone.
+    pub(crate) identities: u64,
+    /// The lane whose values these are as well.
+    pub(crate) shares: Option<LaneId>,
 }
 
 #[derive(Debug)]

@@ -147,6 +147,11 @@ impl Values {
         self.list.get(id.0 as usize).map_or(ByteSet::EMPTY, |value| value.bytes)
     }
 
+    /// The transformations known to leave the value alone.
+    pub(crate) fn identities(&self, id: ValueId) -> u64 {
+        self.list.get(id.0 as usize).map_or(u64::MAX, |value| value.identities)
+    }
+
     /// Appends bytes to the arena without interning them.
     pub(crate) fn store(&mut self, bytes: &[u8]) -> Span {
         if self.arena.len() + bytes.len() > self.limit {
