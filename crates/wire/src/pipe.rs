@@ -11,7 +11,10 @@ use std::task::{Context, Poll, Waker};
 #[derive(Default)]
 struct State {
     frame: Option<Frame>,
+    /// What is left to pull of a body of known length.
     length: Option<u64>,
+    /// What is left to push of it.
+    unpushed: Option<u64>,
     finished: bool,
     aborted: bool,
     receiver_gone: bool,
@@ -38,7 +41,10 @@ pub(crate) struct PipeBody(Shared);
 /// A pipe that holds one frame. `length` is the body's, where it is known.
 pub(crate) fn pipe(length: Option<u64>) -> (PipeSink, PipeBody) {
     let shared = Shared::default();
-    shared.lock().length = length;
+    {
+        let mut state = shared.lock();
+        (state.length, state.unpushed) = (length, length);
+    }
     (PipeSink(shared.clone()), PipeBody(shared))
 }
 
@@ -57,12 +63,21 @@ impl PipeSink {
 
     pub(crate) fn push(&mut self, frame: Frame) {
         let mut state = self.0.lock();
-        state.frame = Some(frame);
+        if let (Frame::Data(data), Some(left)) = (&frame, state.unpushed) {
+            // More than was announced: the body cannot be ended properly.
+            state.unpushed = left.checked_sub(data.len() as u64);
+            state.aborted |= state.unpushed.is_none();
+        }
+        if !state.aborted {
+            state.frame = Some(frame);
+        }
         wake(state.receiver.take());
     }
 
     pub(crate) fn finish(&mut self) {
         let mut state = self.0.lock();
+        // Nor can one of which some is missing.
+        state.aborted |= state.unpushed.is_some_and(|left| left > 0);
         state.finished = true;
         wake(state.receiver.take());
     }

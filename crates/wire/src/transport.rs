@@ -7,6 +7,7 @@ use crate::head::read_trailers;
 use crate::timer::Wait;
 use bytes::{Buf, Bytes, BytesMut};
 use portcullis_http::{BodyError, Frame, Framing};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -155,6 +156,9 @@ pub struct Transport<IO> {
     after_payload: &'static [u8],
     outgoing: Outgoing,
     write_wait: Wait,
+    /// What comes in cannot be read any further. An answer can still be written.
+    unreadable: bool,
+    /// What goes out cannot be ended properly.
     broken: bool,
     pub(crate) timeouts: BodyTimeouts,
 }
@@ -175,6 +179,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             after_payload: b"",
             outgoing: Outgoing::Done,
             write_wait: Wait::default(),
+            unreadable: false,
             broken: false,
             timeouts,
         }
@@ -213,6 +218,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         matches!(self.incoming, Incoming::Done)
     }
 
+    /// Whether reading the incoming body failed.
+    pub(crate) fn body_failed(&self) -> bool {
+        self.unreadable
+    }
+
     /// Bytes of the incoming body still to come, where that is known.
     pub(crate) fn body_left(&self) -> Option<u64> {
         match self.incoming {
@@ -229,7 +239,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 Ok(None) if self.body_done() => return Poll::Ready(None),
                 Ok(None) => {}
                 Err(error) => {
-                    self.broken = true;
+                    self.unreadable = true;
                     return Poll::Ready(Some(Err(error)));
                 }
             }
@@ -242,13 +252,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                     self.received += read as u64;
                 }
                 Poll::Ready(_) => {
-                    self.broken = true;
+                    self.unreadable = true;
                     return Poll::Ready(Some(Err(BodyError::Incomplete)));
                 }
                 Poll::Pending => {
                     let limit = self.timeouts.patience(self.received, self.waited);
                     ready!(self.read_wait.poll_expired(cx, limit));
-                    self.broken = true;
+                    self.unreadable = true;
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
                 }
             }
@@ -300,6 +310,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {
         let Frame::Data(data) = frame else { return };
+        if data.is_empty() {
+            // As a chunk it would be the last one.
+            return;
+        }
         match self.outgoing {
             Outgoing::Discard => return,
             Outgoing::Done => {
@@ -327,10 +341,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     pub(crate) fn finish_body(&mut self) {
-        match self.outgoing {
-            Outgoing::Chunked if self.payload.is_empty() => self.out.extend_from_slice(b"0\r\n\r\n"),
-            Outgoing::Chunked => self.after_payload = b"\r\n0\r\n\r\n",
-            Outgoing::Length(left) if left > 0 => self.broken = true,
+        match (self.outgoing, self.after_payload) {
+            (Outgoing::Chunked, b"") => self.out.extend_from_slice(b"0\r\n\r\n"),
+            (Outgoing::Chunked, b"\n") => self.after_payload = b"\n0\r\n\r\n",
+            (Outgoing::Chunked, _) => self.after_payload = b"\r\n0\r\n\r\n",
+            (Outgoing::Length(left), _) if left > 0 => self.broken = true,
             _ => {}
         }
         self.outgoing = Outgoing::Done;
@@ -339,6 +354,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Whether the outgoing message was ended properly.
     pub(crate) fn sent_all(&self) -> bool {
         self.outgoing == Outgoing::Done && !self.broken && self.unsent() == 0
+    }
+
+    /// Whether some of the outgoing message is still to be sent, now or when it will have been pushed.
+    pub(crate) fn is_sending(&self) -> bool {
+        !self.broken && (self.outgoing != Outgoing::Done || self.unsent() > 0)
     }
 
     /// Whether nothing but a head, none of it written yet, waits.
@@ -402,7 +422,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(crate) fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         ready!(self.poll_write_out(cx))?;
         match Pin::new(&mut self.io).poll_flush(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                self.write_wait.end();
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(Err(_)) => {
                 self.broken = true;
                 Poll::Ready(Err(SinkError::Closed))
@@ -414,18 +437,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
+    /// Ends our side.
+    pub(crate) async fn close(mut self, patience: Duration) {
+        let shutdown = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx));
+        // Too slow or not, the connection is over.
+        let _ = tokio::time::timeout(patience, shutdown).await;
+    }
+
     /// Ends our side, then reads and discards for a moment so that the last answer is not lost to a reset.
     pub(crate) async fn linger(mut self, patience: Duration, most: usize) {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let discard = async {
-            if self.io.shutdown().await.is_err() {
-                return;
+        let mut left = most;
+        let discard = poll_fn(|cx| {
+            if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
             }
-            let mut rest = (&mut self.io).take(most as u64);
-            let mut sink = [0; 4096];
-            while matches!(rest.read(&mut sink).await, Ok(read) if read > 0) {}
-        };
+            loop {
+                self.input.clear();
+                match ready!(self.poll_fill(cx, HEAD_READ)) {
+                    Ok(read) if read > 0 && read < left => left -= read,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        });
         // Too slow or not, the connection is over.
         let _ = tokio::time::timeout(patience, discard).await;
+    }
+}
+
+impl Transport<IoStream> {
+    /// Ends the connection in a way that cannot be taken for a proper end.
+    pub(crate) fn reset(self) {
+        let socket = match &self.io {
+            IoStream::Plain(io) => io,
+            IoStream::Tls(io) => io.get_ref().0,
+        };
+        // A socket that refuses this is closed all the same.
+        let _ = socket.set_zero_linger();
     }
 }

@@ -95,7 +95,6 @@ impl Sink for Http1Connection {
     }
 
     fn push(&mut self, frame: Frame) {
-        self.response_wait.end();
         self.transport.push_frame(frame);
     }
 
@@ -141,6 +140,11 @@ impl Call for Http1Connection {
             match self.transport.poll_fill_head(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => self.heard = true,
                 Poll::Ready(_) => return Poll::Ready(Err(UpstreamFailure::Closed)),
+                Poll::Pending if self.transport.is_sending() => {
+                    // The upstream may still wait for the rest of the request, and we for the client's.
+                    self.response_wait.end();
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     ready!(self.response_wait.poll_expired(cx, self.response_limit));
                     self.transport.break_off();

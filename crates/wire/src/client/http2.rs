@@ -96,6 +96,7 @@ impl Http2Connection {
         Ok(Http2Call {
             answer: Some(Box::pin(self.sender.send_request(request))),
             sink,
+            sending: length != Some(0),
             body: None,
             to_head: head.method == Method::Head,
             response_wait: Wait::default(),
@@ -111,6 +112,8 @@ impl Http2Connection {
 pub struct Http2Call {
     answer: Option<Answer>,
     sink: PipeSink,
+    /// The request's body has not ended.
+    sending: bool,
     body: Option<Incoming>,
     to_head: bool,
     response_wait: Wait,
@@ -177,10 +180,12 @@ impl Http2Call {
         match self.sink.poll_ready(cx) {
             Poll::Ready(result) => {
                 self.write_wait.end();
+                self.sending &= result.is_ok();
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+                self.sending = false;
                 self.sink.abort();
                 Poll::Ready(Err(SinkError::Timeout))
             }
@@ -194,11 +199,11 @@ impl Sink for Http2Call {
     }
 
     fn push(&mut self, frame: Frame) {
-        self.response_wait.end();
         self.sink.push(frame);
     }
 
     fn finish(&mut self) {
+        self.sending = false;
         self.sink.finish();
     }
 
@@ -219,6 +224,11 @@ impl Call for Http2Call {
             Poll::Ready(Err(_)) => {
                 self.answer = None;
                 return Poll::Ready(Err(UpstreamFailure::Closed));
+            }
+            Poll::Pending if self.sending => {
+                // The upstream may still wait for the rest of the request, and we for the client's.
+                self.response_wait.end();
+                return Poll::Pending;
             }
             Poll::Pending => {
                 ready!(self.response_wait.poll_expired(cx, self.response_limit));

@@ -4,7 +4,7 @@ use super::{Drain, ServerSettings};
 use crate::head::HeadReader;
 use crate::timer::Wait;
 use crate::transport::Transport;
-use crate::{Downstream, Service, Sink, SinkError, Source, encode};
+use crate::{Downstream, IoStream, Service, Sink, SinkError, Source, encode};
 use bytes::BytesMut;
 use portcullis_http::{
     BodyError, Frame, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Version,
@@ -19,6 +19,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DISCARD: u64 = 64 * 1024;
 /// How long that may take, and how long the last answer may need to reach a client that still sends.
 const LINGER: Duration = Duration::from_secs(1);
+/// What such a client may still send before the connection is closed under it.
+const LINGER_MOST: usize = 4 * 1024 * 1024;
 
 /// What was read at the start of a request.
 enum Begin {
@@ -29,17 +31,13 @@ enum Begin {
 }
 
 /// Serves the connection until it ends; gives it back if it turned out to speak HTTP/2.
-pub(super) async fn serve<IO, S>(
-    mut transport: Transport<IO>,
+pub(super) async fn serve<S: Service>(
+    mut transport: Transport<IoStream>,
     settings: &ServerSettings,
     service: S,
     mut drain: Drain,
     mut detect: bool,
-) -> Option<(IO, BytesMut)>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
-    S: Service,
-{
+) -> Option<(IoStream, BytesMut)> {
     let mut intake =
         Intake { reader: HeadReader::default(), wait: Wait::default(), patience: settings.first_byte };
     for number in 1..=settings.max_requests {
@@ -69,11 +67,15 @@ where
             version: head.version,
             expects: false,
             started: false,
+            until_close: false,
             drain: &drain,
             transport: &mut transport,
         };
         match begin {
-            Begin::Closed => return None,
+            Begin::Closed => {
+                transport.close(LINGER).await;
+                return None;
+            }
             Begin::Http2 => return Some(transport.into_parts()),
             Begin::Refused(why) => {
                 exchange.keep_alive = false;
@@ -90,8 +92,13 @@ where
                 }
             }
         }
+        if exchange.until_close && !exchange.transport.sent_all() {
+            // The close of the connection would say that all has been sent.
+            transport.reset();
+            return None;
+        }
         if !exchange.can_go_on().await {
-            transport.linger(LINGER, DISCARD as usize).await;
+            transport.linger(LINGER, LINGER_MOST).await;
             return None;
         }
     }
@@ -182,13 +189,15 @@ struct Http1Downstream<'a, IO> {
     keep_alive: bool,
     expects: bool,
     started: bool,
+    /// The answer's body ends with the connection.
+    until_close: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<'_, IO> {
     /// Whether another request may follow: the answer was ended properly and the body was read, or is so small
     /// that the rest of it is read now.
     async fn can_go_on(&mut self) -> bool {
-        if !self.started || !self.keep_alive || !self.transport.sent_all() {
+        if !self.started || !self.keep_alive || !self.transport.sent_all() || self.transport.body_failed() {
             return false;
         }
         if self.transport.body_left().is_some_and(|left| left > DISCARD) || self.expects {
@@ -256,7 +265,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<'
             Framing::Close => Framing::Chunked,
             framing => framing,
         };
-        self.keep_alive &= framing != Framing::Close && !self.drain.is_on();
+        self.until_close = framing == Framing::Close && !self.to_head;
+        // A body that was refused unread is read over where it is small; else the connection ends, which is said.
+        let refused = head.status >= 400
+            && (self.expects || self.transport.body_left().is_some_and(|left| left > DISCARD));
+        self.keep_alive &= framing != Framing::Close && !self.drain.is_on() && !refused;
         encode::response(head, framing, !self.keep_alive, &mut self.transport.out);
         let body_allowed = !self.to_head && head.status >= 200 && head.status != 204 && head.status != 304;
         self.transport.announce_body(framing, body_allowed);

@@ -186,10 +186,11 @@ fn read_head(
     if parts.headers.len() > max_fields {
         return Err(Rejection::HeadTooLarge);
     }
-    if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    // Without an authority, hyper has only checked that there is a scheme.
+    if authority.is_some() && !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
         return Err(BROKEN);
     }
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let mut hosts = parts.headers.get_all("host").iter();
     let host = hosts
         .next()
