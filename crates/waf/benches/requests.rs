@@ -118,7 +118,7 @@ fn measure(name: &str, program: &Arc<Program>) {
             }
             let mut best = f64::MAX;
             let matches = run(program, &overlay, &request);
-            for _ in 0..15 {
+            for _ in 0..30 {
                 let begun = Instant::now();
                 for _ in 0..100 {
                     std::hint::black_box(run(program, &overlay, &request));

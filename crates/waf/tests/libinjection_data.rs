@@ -42,23 +42,30 @@ const KINDS: &[(char, &str)] = &[
 
 /// What stands before a table: what it is, where it is from, and the licence it is under.
 fn header(what: &str, licence: &str) -> String {
-    let mut text = format!("//! {what}\n//!\n//! Written by `tests/libinjection_data.rs` from libinjection's\n");
+    let mut text =
+        format!("//! {what}\n//!\n//! Written by `tests/libinjection_data.rs` from libinjection's\n");
     text.push_str("//! `sqlparse_data.json`; do not edit. The data are under this licence:\n//!\n");
     for line in licence.trim_end().lines() {
         writeln!(text, "{}", format!("//! {}", line.trim()).trim_end()).unwrap();
     }
     text.replace("https://github.com/client9/libinjection", "<https://github.com/client9/libinjection>")
-        .replace("http://opensource.org/licenses/BSD-3-Clause", "<http://opensource.org/licenses/BSD-3-Clause>")
+        .replace(
+            "http://opensource.org/licenses/BSD-3-Clause",
+            "<http://opensource.org/licenses/BSD-3-Clause>",
+        )
 }
+
+/// How long the lines of a table may be, without indent and line break.
+const WIDTH: usize = 100;
 
 /// A string literal over several lines, broken only behind `separator`.
 fn literal(items: impl Iterator<Item = String>, separator: char, indent: &str) -> String {
-    let (mut text, mut column) = (String::from("\""), 0);
+    let (mut text, mut column) = (String::from("\""), WIDTH);
     for (index, item) in items.enumerate() {
         if index > 0 {
             text.push(separator);
         }
-        if column + item.len() > 95 {
+        if column + item.len() >= WIDTH {
             write!(text, "\\\n{indent}").unwrap();
             column = 0;
         }

@@ -19,7 +19,7 @@ impl Engine<'_> {
         let program = self.program;
         let base = lane.base.and_then(|base| Some((base, program.lanes.get(base.0 as usize)?)));
         let state = match base {
-            Some((base, base_lane)) => self.from_base(base, base_lane, lane),
+            Some((base, base_lane)) => self.derived(base, base_lane, lane),
             None => {
                 let mut items = std::mem::take(&mut self.state.items);
                 items.clear();
@@ -35,7 +35,7 @@ impl Engine<'_> {
 
     /// A lane's values from those of the lane with the same targets and no transformations: the very same ones when
     /// the transformations leave all of them alone, which is what happens to ordinary traffic.
-    fn from_base(&mut self, base: LaneId, base_lane: &Lane, lane: &Lane) -> LaneState {
+    fn derived(&mut self, base: LaneId, base_lane: &Lane, lane: &Lane) -> LaneState {
         let (start, len) = self.lane(base, base_lane);
         let known = self.state.lanes.get(base.0 as usize).copied().unwrap_or_default();
         if known.identities & lane.mask == lane.mask {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use portcullis_waf::transform::{Changed, Transform, apply};
 use portcullis_waf::{Overlay, OverlaySettings, Report, ReportSink, Transaction};
 use proptest::prelude::*;
 
@@ -103,6 +104,64 @@ proptest! {
             send(&program, &OverlaySettings::default(), &get("/?a=a&b=ab&a=b"), 9);
             prop_assert!(!program.dump().is_empty());
         }
+    }
+}
+
+/// What the rule would say if nothing were shared, cached or filtered.
+fn naive(pattern: &str, chain: &[&str], values: &[Vec<u8>]) -> bool {
+    let regex =
+        regex::bytes::RegexBuilder::new(pattern).unicode(false).dot_matches_new_line(true).build().unwrap();
+    values.iter().any(|value| {
+        let mut value = value.clone();
+        for name in chain {
+            let mut out = Vec::new();
+            if apply(Transform::by_name(name).unwrap(), &value, &mut out) == Changed::Yes {
+                value = out;
+            }
+        }
+        regex.is_match(&value)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Lanes, shared forms, interned values and the prefilter change no verdict.
+    #[test]
+    fn sharing_changes_no_verdict(
+        rules in prop::collection::vec((
+            prop::sample::select(vec![
+                "sel", "(?i)SELECT", "a.c", "^b", "%[0-9a-f]{2}", "x|union", "[<>]", r"\s\s", "b$", r"1\b", "^$", "", "(?:ab|cd){2}",
+                r"\\", "&", "/etc", r"[^a-z]", "abcdabcd",
+            ]),
+            prop::collection::vec(prop::sample::select(vec![
+                "lowercase", "urlDecodeUni", "compressWhitespace", "removeWhitespace", "htmlEntityDecode", "jsDecode",
+                "cmdLine", "normalizePath", "removeNulls", "replaceComments", "length", "base64Decode", "hexEncode",
+            ]), 0..4),
+        ), 1..9),
+        values in prop::collection::vec(
+            prop::collection::vec(prop::sample::select(br"abcdSELunion%41&lt;<> \x61/**/../etc1".to_vec()), 0..12),
+            0..5,
+        ),
+    ) {
+        let mut text = String::new();
+        for (number, (pattern, chain)) in rules.iter().enumerate() {
+            let chain: String = chain.iter().map(|name| format!(",t:{name}")).collect();
+            text.push_str(&format!("SecRule ARGS \"@rx {pattern}\" \"id:{},t:none{chain}\"\n", number + 1));
+        }
+        let query: Vec<String> = values
+            .iter()
+            .map(|value| format!("q={}", value.iter().map(|byte| format!("%{byte:02x}")).collect::<String>()))
+            .collect();
+        let message = get(&format!("/?{}", query.join("&")));
+        let (report, _) = send(&program(&text), &OverlaySettings::default(), &message, 9);
+        let fired: Vec<u32> = report.matches.iter().map(|found| found.rule_id).collect();
+        let expected: Vec<u32> = (1u32..)
+            .zip(&rules)
+            .filter(|(_, (pattern, chain))| naive(pattern, chain, &values))
+            .map(|(id, _)| id)
+            .collect();
+        prop_assert_eq!(fired, expected, "{}", text);
     }
 }
 

@@ -17,7 +17,6 @@ pub use fingerprint::Fingerprint;
 
 use fold::Folded;
 use lexer::{Dialect, Lexer};
-use token::Token;
 
 /// The fingerprint of the first reading that is an attack.
 pub(super) fn detect(input: &[u8]) -> Option<Fingerprint> {
@@ -40,12 +39,16 @@ fn attack(input: &[u8], folded: Folded<'_>) -> Option<Fingerprint> {
     (fingerprint.is_known() && !benign::is_benign(input, &folded)).then_some(fingerprint)
 }
 
-/// The tokens of an input as it is.
-pub(super) fn tokens(input: &[u8]) -> impl Iterator<Item = Token<'_>> {
-    Lexer::new(input, None, Dialect::Ansi)
+/// The tokens of an input as it is, as text.
+pub(super) fn trace(input: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    Lexer::new(input, None, Dialect::Ansi).for_each(|token| token.write(&mut text));
+    text
 }
 
-/// What an input as it is folds to.
-pub(super) fn folded(input: &[u8]) -> Folded<'_> {
-    Folded::read(input, None, Dialect::Ansi)
+/// The tokens an input as it is folds to, as text.
+pub(super) fn trace_folded(input: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    Folded::read(input, None, Dialect::Ansi).tokens().iter().for_each(|token| token.write(&mut text));
+    text
 }

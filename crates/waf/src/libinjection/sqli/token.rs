@@ -96,7 +96,7 @@ impl<'a> Token<'a> {
     }
 
     /// The token as a line of a trace: kind, a blank, the text with its quotes and `@`.
-    pub(in crate::libinjection) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend([self.kind.letter(), b' ']);
         let quotes = matches!(self.kind, Kind::String | Kind::Variable);
         let shown = |quote: u8| (quotes && quote != 0).then_some(quote);

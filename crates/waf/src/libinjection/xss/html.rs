@@ -66,7 +66,7 @@ pub(super) struct Token<'a> {
 
 impl Token<'_> {
     /// The token as a line of a trace: kind, length in bytes, text.
-    pub(in crate::libinjection) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend(format!("{},{},", self.kind.name(), self.text.len()).bytes());
         out.extend(self.text);
         out.push(b'\n');
@@ -337,11 +337,10 @@ impl<'a> Html<'a> {
     fn declaration(&mut self) -> Option<Token<'a>> {
         let rest = self.rest();
         if rest.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"doctype")) {
-            let end = memchr(b'>', rest);
-            end.map_or_else(
-                || self.take_rest(Kind::Doctype),
-                |length| self.take(Kind::Doctype, length, 1, State::Text),
-            )
+            match memchr(b'>', rest) {
+                Some(length) => self.take(Kind::Doctype, length, 1, State::Text),
+                None => self.take_rest(Kind::Doctype),
+            }
         } else if rest.starts_with(b"[CDATA[") {
             self.at += 7;
             match memmem::find(self.rest(), b"]]>") {

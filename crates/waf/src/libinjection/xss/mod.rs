@@ -4,7 +4,7 @@ mod html;
 mod names;
 mod url;
 
-use html::{Context, Html, Kind, Token};
+use html::{Context, Html, Kind};
 use names::Attribute;
 
 /// Whether one of the readings has something that runs a script.
@@ -13,9 +13,11 @@ pub(super) fn detect(input: &[u8]) -> bool {
     memchr::memchr2(b'<', b'=', input).is_some() && Context::ALL.iter().any(|context| runs_script(input, *context))
 }
 
-/// The tokens of an input read as document text.
-pub(super) fn tokens(input: &[u8]) -> impl Iterator<Item = Token<'_>> {
-    Html::new(input, Context::Text)
+/// The tokens of an input between tags, as text.
+pub(super) fn trace(input: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    Html::new(input, Context::Text).for_each(|token| token.write(&mut text));
+    text
 }
 
 fn runs_script(input: &[u8], context: Context) -> bool {

@@ -18,6 +18,7 @@ pub(super) enum Attribute {
     NamesAnother,
 }
 
+#[rustfmt::skip]
 const TAGS: [&str; 20] = [
     "APPLET", "BASE", "COMMENT", "EMBED", "FRAME", "FRAMESET", "HANDLER", "IFRAME", "IMPORT", "ISINDEX", "LINK",
     "LISTENER", "META", "NOSCRIPT", "OBJECT", "SCRIPT", "STYLE", "VMLFRAME", "XML", "XSS",
@@ -48,7 +49,8 @@ const ATTRIBUTES: [(&str, Attribute); 20] = [
 
 /// The beginnings of events' names: an attribute is a handler if one of them follows its `on`. Sorted, and none is the
 /// beginning of another.
-const EVENTS: [&str; 196] = [
+#[rustfmt::skip]
+const EVENTS: [&str; 254] = [
     "ABORT", "ACTIVATE", "ACTIVE", "ADDSOURCEBUFFER", "ADDSTREAM", "ADDTRACK", "AFTERPRINT", "ANIMATIONCANCEL",
     "ANIMATIONEND", "ANIMATIONITERATION", "ANIMATIONSTART", "AUDIOEND", "AUDIOPROCESS", "AUDIOSTART",
     "AUTOCOMPLETE", "BEFOREACTIVATE", "BEFORECOPY", "BEFORECUT", "BEFOREINPUT", "BEFORELOAD", "BEFOREPASTE",
