@@ -22,6 +22,7 @@ mod composed;
 mod connection;
 mod demo;
 mod forward;
+mod inputs;
 mod inspection;
 mod listener;
 mod normalize;

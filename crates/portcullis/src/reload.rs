@@ -7,7 +7,7 @@
 use crate::snapshot::{LoadError, Snapshot, Snapshots};
 use notify::{RecursiveMode, Watcher};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,11 +59,14 @@ pub(crate) struct Reloader {
     path: PathBuf,
     snapshots: Snapshots,
     status: Arc<Status>,
+    /// Settings that take a restart to change, as they were when the process started.
+    started: BTreeMap<String, String>,
 }
 
 impl Reloader {
     pub(crate) fn new(path: PathBuf, snapshots: Snapshots, status: Arc<Status>) -> Self {
-        Reloader { path, snapshots, status }
+        let started = snapshots.current().fixed.clone();
+        Reloader { path, snapshots, status, started }
     }
 
     /// Runs until the task is dropped.
@@ -91,9 +94,11 @@ impl Reloader {
                 None
             }
         };
+        // What a configuration that failed was made from: mending any of it is a reason to try again.
+        let mut failed = BTreeSet::new();
         loop {
             if let Some(watched) = &mut watched {
-                watched.follow(&self.snapshots.current().inputs);
+                watched.follow(self.snapshots.current().inputs.union(&failed).cloned().collect());
             }
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
@@ -107,12 +112,12 @@ impl Reloader {
                     false
                 }
             };
-            self.reload(asked).await;
+            failed = self.reload(asked).await.err().map(|error| error.inputs).unwrap_or_default();
         }
     }
 
     /// Compiles off this thread and swaps. Without being asked, only where a file's bytes have changed.
-    async fn reload(&self, asked: bool) {
+    async fn reload(&self, asked: bool) -> Result<(), LoadError> {
         let (path, running) = (self.path.clone(), self.snapshots.current());
         let loaded =
             tokio::task::spawn_blocking(move || Snapshot::load(&path, &running.shared, Some(&running))).await;
@@ -120,7 +125,7 @@ impl Reloader {
             Ok(Ok(snapshot)) => {
                 let same = snapshot.hash == self.snapshots.current().hash;
                 if same && !asked && self.status.last_reload().is_none_or(|last| last.successful) {
-                    return;
+                    return Ok(());
                 }
                 let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
                 snapshot.warn();
@@ -129,18 +134,36 @@ impl Reloader {
                 metrics.reload_succeeded(&hash);
                 self.status.reloaded(None);
                 tracing::info!(config = %hash, "configuration reloaded");
+                self.warn_of_restart();
+                Ok(())
             }
-            Ok(Err(error)) => self.failed(&error),
+            Ok(Err(error)) => Err(self.failed(error)),
             Err(panic) => {
-                self.failed(&LoadError::new(format!("compiling the configuration failed: {panic}")))
+                let text = format!("compiling the configuration failed: {panic}");
+                Err(self.failed(LoadError::new(text, BTreeSet::new())))
             }
         }
     }
 
-    fn failed(&self, error: &LoadError) {
+    /// Names the settings that are not as they were when the process started and do not follow a reload.
+    fn warn_of_restart(&self) {
+        let now = &self.snapshots.current().fixed;
+        let names: BTreeSet<&String> = self.started.keys().chain(now.keys()).collect();
+        let changed: Vec<&str> = names
+            .into_iter()
+            .filter(|name| self.started.get(*name) != now.get(*name))
+            .map(String::as_str)
+            .collect();
+        if !changed.is_empty() {
+            tracing::warn!("this takes a restart to change: {}", changed.join(", "));
+        }
+    }
+
+    fn failed(&self, error: LoadError) -> LoadError {
         self.snapshots.current().shared.metrics.reload_failed();
         tracing::error!("the new configuration is not taken up, the old one serves on:\n{error}");
         self.status.reloaded(Some(error.to_string()));
+        error
     }
 }
 
@@ -159,7 +182,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(files: &[PathBuf]) -> Self {
+    fn of(files: &BTreeSet<PathBuf>) -> Self {
         Names {
             files: files.iter().filter_map(|file| file.file_name()).map(Into::into).collect(),
             extensions: files.iter().filter_map(|file| file.extension()).map(Into::into).collect(),
@@ -176,12 +199,12 @@ impl Names {
 
 impl Watched {
     /// Watches the folders of these files and no others.
-    fn follow(&mut self, files: &[PathBuf]) {
+    fn follow(&mut self, files: BTreeSet<PathBuf>) {
         let folder = |file: &PathBuf| match file.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => Path::new(".").to_owned(),
         };
-        let wanted: BTreeSet<PathBuf> = files.iter().map(folder).collect();
+        let wanted: BTreeSet<PathBuf> = files.iter().map(folder).filter(|folder| folder.is_dir()).collect();
         for old in self.folders.difference(&wanted) {
             // It may be gone already.
             let _ = self.watcher.unwatch(old);
@@ -192,7 +215,7 @@ impl Watched {
             }
         }
         self.folders = wanted;
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Names::of(files);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Names::of(&files);
     }
 }
 
@@ -202,7 +225,7 @@ mod tests {
 
     #[test]
     fn only_files_of_the_configuration_matter() {
-        let names = Names::of(&["gateway.toml".into(), "rules/100-sqli.conf".into(), "tls/key".into()]);
+        let names = Names::of(&["gateway.toml", "rules/100-sqli.conf", "tls/key"].map(PathBuf::from).into());
         for path in ["/etc/gateway.toml", "rules/900-new.conf", "tls/key", "conf/..data", "conf/..data_tmp"] {
             assert!(names.hold(Path::new(path)), "{path}");
         }

@@ -1,9 +1,10 @@
 //! The firewall's rules: from the files that the configuration names to a program.
 
+use crate::inputs::Inputs;
 use portcullis_config::{Config, FirewallMode};
 use portcullis_diag::{Code, Diagnostic, Diagnostics, SourceMap};
-use portcullis_waf::{FileSystem, Program};
-use std::path::PathBuf;
+use portcullis_waf::Program;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const NO_FILES: Code = Code::new("CFG9001");
@@ -13,36 +14,41 @@ pub(crate) struct Rules {
     /// `None` where the firewall is off everywhere and names no rules.
     pub(crate) program: Option<Arc<Program>>,
     pub(crate) warnings: Diagnostics,
-    /// The rule files and what they include.
-    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Loads and compiles the rules of a configuration.
 ///
 /// # Errors
 /// Every finding in the rule files, warnings among them.
-pub(crate) fn load(config: &Config, sources: &mut SourceMap) -> Result<Rules, Diagnostics> {
+pub(crate) fn load(config: &Config, sources: &mut SourceMap, inputs: &Inputs) -> Result<Rules, Diagnostics> {
     let off = config.firewall.mode == FirewallMode::Off
         && config.route.iter().all(|route| matches!(route.firewall.mode, None | Some(FirewallMode::Off)));
     if off {
-        return Ok(Rules { program: None, warnings: Diagnostics::new(), files: Vec::new() });
+        return Ok(Rules { program: None, warnings: Diagnostics::new() });
+    }
+    for pattern in &config.firewall.rules {
+        inputs.note_pattern(&config.resolve(Path::new(pattern)));
     }
     let files =
         config.rule_files().map_err(|error| Diagnostics::from_iter([Diagnostic::error(NO_FILES, error)]))?;
-    compile(&files, sources)
+    compile(&files, sources, inputs)
 }
 
 /// Compiles rule files in the order given.
 ///
 /// # Errors
 /// Every finding in them, warnings among them.
-pub(crate) fn compile(files: &[PathBuf], sources: &mut SourceMap) -> Result<Rules, Diagnostics> {
-    let loaded = portcullis_seclang::load(files, &portcullis_seclang::Disk, sources);
+pub(crate) fn compile(
+    files: &[PathBuf],
+    sources: &mut SourceMap,
+    inputs: &Inputs,
+) -> Result<Rules, Diagnostics> {
+    let loaded = portcullis_seclang::load(files, inputs, sources);
     let mut found = loaded.diagnostics;
-    match portcullis_waf::build(&loaded.directives, sources, &FileSystem) {
+    match portcullis_waf::build(&loaded.directives, sources, inputs) {
         Ok((program, warnings)) if !found.has_errors() => {
             found.append(warnings);
-            Ok(Rules { program: Some(Arc::new(program)), warnings: found, files: loaded.files })
+            Ok(Rules { program: Some(Arc::new(program)), warnings: found })
         }
         Ok((_, more)) | Err(more) => {
             found.append(more);

@@ -1,11 +1,11 @@
 //! One immutable compiled configuration, and the one place from which it is read.
 
+use crate::inputs::Inputs;
 use crate::plan::{self, RoutePlan};
 use crate::router::Router;
 use crate::rules::{self, Rules};
 use crate::shared::Shared;
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use portcullis_config::{Config, ResponseHeaders};
 use portcullis_diag::{Diagnostics, SourceMap};
 use portcullis_http::{Fields, TrustedProxies};
@@ -14,6 +14,7 @@ use portcullis_limits::AddressList;
 use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
 use portcullis_upstream::Upstreams;
 use portcullis_wire::server::ServerSettings;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,9 @@ pub(crate) struct Snapshot {
     /// Names the content of all files it was made from.
     pub(crate) hash: String,
     /// Those files, for watching them.
-    pub(crate) inputs: Vec<PathBuf>,
+    pub(crate) inputs: BTreeSet<PathBuf>,
+    /// Settings that take a restart to change, by name.
+    pub(crate) fixed: BTreeMap<String, String>,
     pub(crate) threads: usize,
     pub(crate) grace: Duration,
     pub(crate) max_connections: usize,
@@ -98,21 +101,21 @@ impl ResponseFields {
 
 /// Why a configuration cannot be taken up: every finding, rendered with its place in the file.
 #[derive(Debug)]
-pub(crate) struct LoadError(String);
+pub(crate) struct LoadError {
+    text: String,
+    /// The files of which one may mend it.
+    pub(crate) inputs: BTreeSet<PathBuf>,
+}
 
 impl LoadError {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        LoadError(text.into())
-    }
-
-    pub(crate) fn render(diagnostics: &Diagnostics, sources: &SourceMap) -> Self {
-        LoadError(diagnostics.to_text(sources))
+    pub(crate) fn new(text: impl Into<String>, inputs: BTreeSet<PathBuf>) -> Self {
+        LoadError { text: text.into(), inputs }
     }
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.trim_end())
+        f.write_str(self.text.trim_end())
     }
 }
 
@@ -125,7 +128,7 @@ pub(crate) struct Source {
     /// Findings that are no errors, rendered.
     warnings: Option<String>,
     hash: String,
-    inputs: Vec<PathBuf>,
+    inputs: BTreeSet<PathBuf>,
 }
 
 impl Source {
@@ -134,25 +137,40 @@ impl Source {
     /// # Errors
     /// Everything that is wrong, in the configuration and in the rules.
     pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
-        let mut sources = SourceMap::new();
-        let loaded = portcullis_config::load(path, &mut sources, &portcullis_config::process_env)
-            .map_err(|found| LoadError::render(&found, &sources))?;
+        let (mut sources, inputs) = (SourceMap::new(), Inputs::new());
+        match Self::load(path, &mut sources, &inputs) {
+            Ok((config, rules, warnings)) => Ok(Source {
+                hash: inputs.fingerprint(),
+                inputs: inputs.files(),
+                warnings: (!warnings.is_empty()).then(|| warnings.to_text(&sources).trim_end().to_owned()),
+                config,
+                rules,
+            }),
+            Err(found) => Err(LoadError::new(found.to_text(&sources), inputs.files())),
+        }
+    }
+
+    fn load(
+        path: &Path,
+        sources: &mut SourceMap,
+        inputs: &Inputs,
+    ) -> Result<(Config, Rules, Diagnostics), Diagnostics> {
+        inputs.note(path);
+        let loaded = portcullis_config::load(path, sources, &portcullis_config::process_env)?;
+        for file in named_files(&loaded.config) {
+            inputs.note(&file);
+        }
         let mut warnings = loaded.warnings;
-        let rules = rules::load(&loaded.config, &mut sources).map_err(|mut found| {
-            found.append(std::mem::take(&mut warnings));
-            LoadError::render(&found, &sources)
-        })?;
-        warnings.append(rules.warnings.clone());
-        let mut inputs = vec![path.to_owned()];
-        inputs.extend(rules.files.iter().cloned());
-        inputs.extend(named_files(&loaded.config));
-        Ok(Source {
-            hash: fingerprint(&inputs),
-            warnings: (!warnings.is_empty()).then(|| warnings.to_text(&sources).trim_end().to_owned()),
-            config: loaded.config,
-            rules,
-            inputs,
-        })
+        match rules::load(&loaded.config, sources, inputs) {
+            Ok(rules) => {
+                warnings.append(rules.warnings.clone());
+                Ok((loaded.config, rules, warnings))
+            }
+            Err(mut found) => {
+                found.append(warnings);
+                Err(found)
+            }
+        }
     }
 }
 
@@ -172,18 +190,6 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
         files.extend(identity.keys.iter().filter_map(|key| key.public_key_file.as_deref()));
     }
     files.into_iter().map(|file| config.resolve(file)).collect()
-}
-
-/// Twelve hexadecimal digits of the SHA-256 over all files. A file that cannot be read counts as empty: what needs it
-/// says so.
-fn fingerprint(inputs: &[PathBuf]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for path in inputs {
-        let bytes = std::fs::read(path).unwrap_or_default();
-        context.update(&(bytes.len() as u64).to_be_bytes());
-        context.update(&bytes);
-    }
-    context.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Snapshot {
@@ -243,6 +249,7 @@ impl Snapshot {
             let odd = warnings.iter().map(|warning| format!("{warning}\n"));
             return Err(LoadError::new(
                 odd.chain(errors.iter().map(|error| format!("error: {error}\n"))).collect::<String>(),
+                inputs,
             ));
         }
         let odd = routes.iter().filter_map(|route| crate::selftest::plain_request(route));
@@ -251,6 +258,7 @@ impl Snapshot {
             warnings,
             hash,
             inputs,
+            fixed: fixed(&config),
             threads: threads(&config),
             grace: config.server.grace.get(),
             max_connections: config.server.max_connections as usize,
@@ -317,6 +325,23 @@ impl Snapshot {
 /// Collects errors instead of stopping at the first.
 fn keep<T>(errors: &mut Vec<String>, result: Result<T, Vec<String>>) -> Option<T> {
     result.map_err(|mut found| errors.append(&mut found)).ok()
+}
+
+/// What of a configuration is settled when the process starts: sockets, threads, and what is sized once.
+fn fixed(config: &Config) -> BTreeMap<String, String> {
+    let server = &config.server;
+    let addresses = config.listener.iter().map(|listener| {
+        (format!("the address of listener `{}`", listener.name), listener.address.to_string())
+    });
+    let process = [
+        ("`admin.listen`", config.admin.listen.to_string()),
+        ("`server.threads`", threads(config).to_string()),
+        ("`server.max_connections`", server.max_connections.to_string()),
+        ("`server.body_budget`", server.body_budget.to_string()),
+        ("`log.format`", format!("{:?}", config.log.format)),
+        ("`log.level`", config.log.level.as_str().to_owned()),
+    ];
+    addresses.chain(process.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 fn threads(config: &Config) -> usize {

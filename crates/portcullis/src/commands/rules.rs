@@ -1,6 +1,7 @@
 //! `portcullis rules`.
 
 use super::{ConfigFile, print};
+use crate::inputs::Inputs;
 use crate::rules;
 use clap::{Args, Subcommand};
 use portcullis_diag::SourceMap;
@@ -39,14 +40,14 @@ impl Rules {
 
 impl List {
     fn run(self) -> Result<(), String> {
-        let mut sources = SourceMap::new();
+        let (mut sources, inputs) = (SourceMap::new(), Inputs::new());
         let loaded = if self.files.is_empty() {
             let loaded =
                 portcullis_config::load(&self.config.config, &mut sources, &portcullis_config::process_env)
                     .map_err(|found| found.to_text(&sources))?;
-            rules::load(&loaded.config, &mut sources)
+            rules::load(&loaded.config, &mut sources, &inputs)
         } else {
-            rules::compile(&self.files, &mut sources)
+            rules::compile(&self.files, &mut sources, &inputs)
         };
         let loaded = loaded.map_err(|found| found.to_text(&sources))?;
         let mut text = String::new();
