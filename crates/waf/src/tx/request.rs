@@ -61,6 +61,19 @@ impl State {
         }
         if outcome.truncated {
             self.note(NOTE_ARGUMENTS);
+            if body {
+                self.body_error("more arguments than SecArgumentsLimit");
+            }
+        }
+    }
+
+    /// The body could not be taken apart as a whole: for rules to decide about.
+    fn body_error(&mut self, message: &str) {
+        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
+            self.set_scalar(var, b"1");
+        }
+        for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
+            self.set_scalar(var, message.as_bytes());
         }
     }
 
@@ -171,13 +184,7 @@ impl State {
     fn json(&mut self, body: &[u8], settings: &Settings) -> bool {
         let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
         let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) else { return true };
-        let message = error.message();
-        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
-            self.set_scalar(var, b"1");
-        }
-        for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
-            self.set_scalar(var, message.as_bytes());
-        }
+        self.body_error(&error.message());
         false
     }
 

@@ -125,6 +125,12 @@ fn limits() {
         check(name, &format!("{settings}\n{rule}"), &form(body), expected);
     }
     check(
+        "arguments of a body beyond the limit",
+        "SecArgumentsLimit 2\nSecRule REQBODY_ERROR \"@eq 1\" \"id:1,deny,status:400\"",
+        &form("b=1&c=2&a=x"),
+        "1 deny 400@2",
+    );
+    check(
         "depth",
         r#"SecRequestBodyJsonDepthLimit 2
            SecAction "id:9,phase:1,nolog,ctl:requestBodyProcessor=JSON"
