@@ -121,7 +121,7 @@ impl H2Client {
         self.next += 2;
         let block = header_block(fields);
         let end_headers = 4;
-        self.frame(HEADERS, end_headers | u8::from(end) * END_STREAM, stream, &block)?;
+        self.frame(HEADERS, end_headers | (u8::from(end) * END_STREAM), stream, &block)?;
         self.windows.insert(stream, self.initial_window);
         Ok(stream)
     }
