@@ -2,7 +2,35 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::Config;
+use toml::de::{DeTable, DeValue};
+
+use crate::model::{Config, Firewall};
+
+/// The rule files that a configuration names, as far as it can be read: mistakes in rules can then be told together
+/// with those that keep the configuration from being read as a whole. What is wrong here is left out; [`load`] says it.
+///
+/// [`load`]: crate::load
+#[must_use]
+pub fn rule_files(path: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let named = document.get_ref().get("firewall").and_then(|table| table.get_ref().get("rules"));
+    let patterns = match named.map(|value| value.get_ref()) {
+        None => Firewall::default().rules,
+        Some(DeValue::Array(items)) => {
+            items.iter().filter_map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+        }
+        Some(_) => Vec::new(),
+    };
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut files: Vec<PathBuf> = Vec::new();
+    for file in patterns.iter().filter_map(|pattern| expand(base, pattern).ok()).flatten() {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
 
 impl Config {
     /// The rule files of `firewall.rules`, in the order they load: globs in the order of the configuration,
@@ -92,6 +120,25 @@ mod tests {
         ] {
             assert_eq!(matches(glob, name), is_match, "{glob} {name}");
         }
+    }
+
+    #[test]
+    fn a_broken_configuration_still_names_its_rules() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        for name in ["a.conf", "b.conf"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        for (text, count) in [
+            ("[firewall]\nrules = [\"b.conf\", 1, \"*.conf\", \"absent\"]\nother = ?\n", 2),
+            ("firewall = { rules = \"a.conf\" }", 0),
+            ("firewall = 1", 0),
+            ("", 0),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(rule_files(&path).len(), count, "{text}");
+        }
+        assert!(rule_files(&folder.path().join("absent.toml")).is_empty());
     }
 
     #[test]

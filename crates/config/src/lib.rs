@@ -75,6 +75,7 @@ mod value;
 mod walk;
 
 pub use env::{Env, process_env};
+pub use files::rule_files;
 pub use load::{Loaded, load, parse};
 pub use model::*;
 pub use reference::reference;

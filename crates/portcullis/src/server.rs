@@ -68,8 +68,8 @@ pub(crate) async fn run(path: PathBuf, snapshots: Snapshots) -> Result<(), Strin
     Ok(())
 }
 
-/// Waits until all workers have ended; `false` when the grace period was over first.
-fn wait_for(workers: Vec<JoinHandle<()>>, grace: Duration) -> bool {
+/// Waits until all workers have ended; `false` when the grace period was over before all they had begun was finished.
+fn wait_for(workers: Vec<JoinHandle<bool>>, grace: Duration) -> bool {
     let deadline = Instant::now() + grace + Duration::from_secs(1);
     workers.into_iter().all(|worker| {
         while !worker.is_finished() {
@@ -78,12 +78,12 @@ fn wait_for(workers: Vec<JoinHandle<()>>, grace: Duration) -> bool {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        worker.join().is_ok()
+        worker.join().unwrap_or(false)
     })
 }
 
 /// A thread with an event loop of its own and a socket of its own for each listener.
-fn worker(number: usize, snapshots: &Snapshots, drain: &Drain) -> Result<JoinHandle<()>, String> {
+fn worker(number: usize, snapshots: &Snapshots, drain: &Drain) -> Result<JoinHandle<bool>, String> {
     let mut sockets = Vec::new();
     for plan in &snapshots.current().listeners {
         let socket = listener::bind(plan.address)
@@ -98,17 +98,21 @@ fn worker(number: usize, snapshots: &Snapshots, drain: &Drain) -> Result<JoinHan
                 tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
             match runtime {
                 Ok(runtime) => runtime.block_on(work(sockets, snapshots, drain)),
-                Err(error) => tracing::error!(%error, "a worker thread has no event loop"),
+                Err(error) => {
+                    tracing::error!(%error, "a worker thread has no event loop");
+                    false
+                }
             }
         })
         .map_err(|error| format!("a worker thread cannot be started: {error}"))
 }
 
+/// Serves until told to drain; whether all that had begun was finished within the grace period.
 async fn work(
     sockets: Vec<(TcpListener, Arc<crate::snapshot::ListenerPlan>)>,
     snapshots: Snapshots,
     mut drain: Drain,
-) {
+) -> bool {
     for (socket, plan) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => {
@@ -122,5 +126,5 @@ async fn work(
     // until all are back or the grace period is over.
     let snapshot = snapshots.current();
     let all = u32::try_from(snapshot.max_connections).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(snapshot.grace, snapshot.shared.connections.acquire_many(all)).await;
+    tokio::time::timeout(snapshot.grace, snapshot.shared.connections.acquire_many(all)).await.is_ok()
 }

@@ -156,7 +156,14 @@ impl Source {
         inputs: &Inputs,
     ) -> Result<(Config, Rules, Diagnostics), Diagnostics> {
         inputs.note(path);
-        let loaded = portcullis_config::load(path, sources, &portcullis_config::process_env)?;
+        let loaded = portcullis_config::load(path, sources, &portcullis_config::process_env).map_err(
+            |mut found| {
+                // Who has to mend the one wants to know of the other.
+                let rules = rules::compile(&portcullis_config::rule_files(path), sources, inputs);
+                found.append(rules.err().unwrap_or_default());
+                found
+            },
+        )?;
         for file in named_files(&loaded.config) {
             inputs.note(&file);
         }
