@@ -43,6 +43,7 @@ mod body;
 mod byteset;
 pub mod codes;
 mod compile;
+pub mod libinjection;
 mod macros;
 pub mod operator;
 mod overlay;

@@ -44,15 +44,11 @@ const KINDS: &[(char, &str)] = &[
 fn header(what: &str, licence: &str) -> String {
     let mut text =
         format!("//! {what}\n//!\n//! Written by `tests/libinjection_data.rs` from libinjection's\n");
-    text.push_str("//! `sqlparse_data.json`; do not edit. The data are under this licence:\n//!\n");
+    text.push_str("//! `sqlparse_data.json`; do not edit. The data are under the licence below.\n\n");
     for line in licence.trim_end().lines() {
-        writeln!(text, "{}", format!("//! {}", line.trim()).trim_end()).unwrap();
+        writeln!(text, "{}", format!("// {line}").trim_end()).unwrap();
     }
-    text.replace("https://github.com/client9/libinjection", "<https://github.com/client9/libinjection>")
-        .replace(
-            "http://opensource.org/licenses/BSD-3-Clause",
-            "<http://opensource.org/licenses/BSD-3-Clause>",
-        )
+    text
 }
 
 /// How long the lines of a table may be, without indent and line break.

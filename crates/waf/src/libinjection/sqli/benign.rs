@@ -31,9 +31,7 @@ fn pair(input: &[u8], folded: &Folded<'_>) -> bool {
     match (first.kind, second.kind, sign) {
         (Kind::Bareword, Kind::Comment, sign) if sign != b'/' => true,
         (Kind::Number, Kind::Comment, b'/') => false,
-        (Kind::Number, Kind::Comment, _) => {
-            folded.count <= 2 && !comment_follows(input, first.text.len())
-        }
+        (Kind::Number, Kind::Comment, _) => folded.count <= 2 && !comment_follows(input, first.text.len()),
         _ => sign == b'-' && second.text.len() > 2,
     }
 }
@@ -64,9 +62,10 @@ fn triple(folded: &Folded<'_>) -> bool {
         }
         // Of keywords in the middle, only `INTO OUTFILE` and `INTO DUMPFILE` are no English.
         (_, Kind::Keyword, _) => {
-            let into = second.text.split_at_checked(4).is_some_and(|(word, rest)| {
-                word.eq_ignore_ascii_case(b"INTO") && !rest.is_empty()
-            });
+            let into = second
+                .text
+                .split_at_checked(4)
+                .is_some_and(|(word, rest)| word.eq_ignore_ascii_case(b"INTO") && !rest.is_empty());
             !into
         }
         _ => false,

@@ -43,7 +43,7 @@ impl<'a> Folded<'a> {
         if self.length > 2
             && let Some(last) = self.kept.get_mut(self.length - 1)
             && last.kind == Kind::Bareword
-            && (last.open, last.close, last.text) == (b'`', 0, b"")
+            && (last.open, last.close, last.text.len()) == (b'`', 0, 0)
         {
             last.kind = Kind::Comment;
         }
@@ -174,7 +174,9 @@ impl<'a> Folder<'a> {
     }
 
     fn finish(mut self) -> Folded<'a> {
-        if self.end < LONGEST && let Some(comment) = self.comment.take() {
+        if self.end < LONGEST
+            && let Some(comment) = self.comment.take()
+        {
             self.push(comment);
         }
         let length = self.end.min(LONGEST);
@@ -203,7 +205,9 @@ impl<'a> Folder<'a> {
         match (a.kind, b.kind) {
             // Engines join neighbouring strings.
             (Kind::String, Kind::String) | (Kind::Semicolon, Kind::Semicolon) => self.end -= 1,
-            (Kind::Operator | Kind::LogicOperator, _) if b.is_unary() || b.kind == Kind::SqlType => self.drop(1),
+            (Kind::Operator | Kind::LogicOperator, _) if b.is_unary() || b.kind == Kind::SqlType => {
+                self.drop(1)
+            }
             (Kind::LeftParen, _) if b.is_unary() => self.drop_and_step_back(),
             _ => match merged(&a, &b) {
                 Some(phrase) => {
@@ -222,7 +226,7 @@ impl<'a> Folder<'a> {
         let before_paren = b.kind == Kind::LeftParen;
         match (a.kind, b.kind) {
             // `IF` is a function, but a statement in Transact-SQL.
-            (Kind::Semicolon, Kind::Function) if starts_with_if(b.text) => {
+            (Kind::Semicolon, Kind::Function) if starts_with_if(&b.text) => {
                 self.set_kind(left + 1, Kind::Statement);
             }
             (Kind::Bareword | Kind::Variable, Kind::LeftParen) if FUNCTIONS.iter().any(|name| a.is(name)) => {
@@ -287,7 +291,7 @@ impl<'a> Folder<'a> {
             | (Bareword | Number | String | Variable, Comma, Bareword | Number | String | Variable)
             | (Bareword, Dot, Bareword) => self.drop(2),
             (Operator, second, Operator) if second != LeftParen => self.drop(2),
-            (Bareword | Number | String | Variable, Operator, SqlType) if b.text == b"::" => self.drop(2),
+            (Bareword | Number | String | Variable, Operator, SqlType) if *b.text == *b"::" => self.drop(2),
             (Expression | Group | Comma, _, LeftParen) if b.is_unary() => self.drop_second(),
             (Keyword | Expression | Group, _, third) if is_value(third) && b.is_unary() => self.drop_second(),
             (Comma, _, Function) if b.is_unary() => self.drop_second(),
@@ -344,11 +348,10 @@ fn starts_with_if(text: &[u8]) -> bool {
     matches!(text, [b'I' | b'i', b'F' | b'f', ..])
 }
 
-/// The phrase that two words make: `UNION` and `ALL`.
+/// What two words are together.
 fn merged<'a>(a: &Token<'a>, b: &Token<'a>) -> Option<Token<'a>> {
-    let phrase = joins(a.kind) && (joins(b.kind) || b.kind == Kind::LogicOperator);
-    let word = phrase.then(|| words::phrase(a, b))??;
-    Some(Token::new(word.kind, word.text))
+    let may = joins(a.kind) && (joins(b.kind) || b.kind == Kind::LogicOperator);
+    may.then(|| words::phrase(a, b))?
 }
 
 fn joins(kind: Kind) -> bool {

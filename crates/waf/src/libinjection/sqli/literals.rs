@@ -51,7 +51,7 @@ fn marked<'a>(rest: &'a [u8], body: &'a [u8], end: &[u8], shown: u8) -> Lexed<'a
 /// `` `name` ``: the name of a function, or else a bareword, whatever it says.
 pub(super) fn back_quoted(rest: &[u8]) -> Lexed<'_> {
     let (mut token, length) = string(rest, b'`', 1);
-    let function = words::find(token.text).is_some_and(|word| word.kind == Kind::Function);
+    let function = words::find(&token.text).is_some_and(|word| word.kind == Kind::Function);
     token.kind = if function { Kind::Function } else { Kind::Bareword };
     (token, length)
 }
@@ -145,8 +145,8 @@ pub(super) fn variable(rest: &[u8]) -> Lexed<'_> {
     (Token { kind: Kind::Variable, at_signs, ..token }, length + usize::from(at_signs))
 }
 
-/// A number, also `0x1f`, `0b01`, `1.5e-3` and `1.5f`. What looks like an exponent but has no digits is no token at
-/// all: MySQL ignores `1.e` before a name or a parenthesis.
+/// A number, also `0x1f`, `0b01`, `1.5e-3` and `1.5f`. With an exponent that has no digits it is a bareword: MySQL
+/// ignores `1.e` before a name or a parenthesis.
 pub(super) fn number(rest: &[u8]) -> Lexed<'_> {
     match rest {
         [b'0', b'x' | b'X', digits @ ..] => return radix(rest, span(digits, is_hexadecimal)),
@@ -174,7 +174,7 @@ pub(super) fn number(rest: &[u8]) -> Lexed<'_> {
     if has_suffix(rest.get(end..).unwrap_or_default()) {
         end += 1;
     }
-    take(rest, end, if empty_exponent { Kind::None } else { Kind::Number })
+    take(rest, end, if empty_exponent { Kind::Bareword } else { Kind::Number })
 }
 
 fn radix(rest: &[u8], digits: usize) -> Lexed<'_> {

@@ -30,7 +30,8 @@ pub(super) fn detect(input: &[u8]) -> Option<Fingerprint> {
 fn either(input: &[u8], inside: Option<u8>) -> Option<Fingerprint> {
     let folded = Folded::read(input, inside, Dialect::Ansi);
     let again = folded.ambiguous;
-    attack(input, folded).or_else(|| again.then(|| attack(input, Folded::read(input, inside, Dialect::Mysql)))?)
+    attack(input, folded)
+        .or_else(|| again.then(|| attack(input, Folded::read(input, inside, Dialect::Mysql)))?)
 }
 
 fn attack(input: &[u8], folded: Folded<'_>) -> Option<Fingerprint> {

@@ -1,5 +1,7 @@
 //! Tokens of SQL and the kinds fingerprints are written in.
 
+use std::ops::Deref;
+
 /// How much of its text a token keeps, bytes. No keyword is longer, so that cut text equals none.
 const KEPT: usize = 31;
 
@@ -51,12 +53,32 @@ impl Kind {
     }
 }
 
-/// A token. Its text is the input's own, or that of the phrase two tokens were merged to.
+/// The text of a token, at most [`KEPT`] bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Text<'a> {
+    /// As it stands in the input.
+    Cut(&'a [u8]),
+    /// Of several tokens, with a blank between them, as far as the length goes.
+    Joined([u8; KEPT], usize),
+}
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Cut(text) => text,
+            Self::Joined(bytes, length) => bytes.get(..*length).unwrap_or(bytes),
+        }
+    }
+}
+
+/// A token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    /// At most [`KEPT`] bytes, without quotes and `@`.
-    pub(super) text: &'a [u8],
+    /// Without quotes and `@`.
+    pub(super) text: Text<'a>,
     /// The quote a string begins with, NUL without one (the value is read as if it stood inside quotes).
     pub(super) open: u8,
     /// The quote it ends with, NUL if the input ends first.
@@ -69,11 +91,19 @@ impl<'a> Token<'a> {
     pub(super) const NONE: Self = Self::new(Kind::None, &[]);
 
     pub(super) const fn new(kind: Kind, text: &'a [u8]) -> Self {
-        let text = match text.split_at_checked(KEPT) {
+        let kept = match text.split_at_checked(KEPT) {
             Some((kept, _)) => kept,
             None => text,
         };
-        Self { kind, text, open: 0, close: 0, at_signs: 0 }
+        Self { kind, text: Text::Cut(kept), open: 0, close: 0, at_signs: 0 }
+    }
+
+    /// Two tokens as one.
+    pub(super) fn joined(kind: Kind, first: &Self, second: &Self) -> Self {
+        let mut bytes = [0; KEPT];
+        let text = first.text.iter().chain(b" ").chain(second.text.iter());
+        let length = bytes.iter_mut().zip(text).map(|(slot, byte)| *slot = *byte).count();
+        Self { text: Text::Joined(bytes, length), ..Self::new(kind, &[]) }
     }
 
     pub(super) const fn quoted(text: &'a [u8], open: u8, close: u8) -> Self {
@@ -86,13 +116,13 @@ impl<'a> Token<'a> {
     }
 
     pub(super) fn is_arithmetic(&self) -> bool {
-        self.kind == Kind::Operator && matches!(self.text, [b'*' | b'/' | b'-' | b'+' | b'%'])
+        self.kind == Kind::Operator && matches!(*self.text, [b'*' | b'/' | b'-' | b'+' | b'%'])
     }
 
     /// Whether it is an operator that may stand before one operand.
     pub(super) fn is_unary(&self) -> bool {
         self.kind == Kind::Operator
-            && (matches!(self.text, [b'+' | b'-' | b'!' | b'~'] | [b'!', b'!']) || self.is("NOT"))
+            && (matches!(*self.text, [b'+' | b'-' | b'!' | b'~'] | [b'!', b'!']) || self.is("NOT"))
     }
 
     /// The token as a line of a trace: kind, a blank, the text with its quotes and `@`.
@@ -104,7 +134,7 @@ impl<'a> Token<'a> {
             out.extend(std::iter::repeat_n(b'@', usize::from(self.at_signs)));
         }
         out.extend(shown(self.open));
-        out.extend(self.text);
+        out.extend(self.text.iter());
         out.extend(shown(self.close));
         out.push(b'\n');
     }

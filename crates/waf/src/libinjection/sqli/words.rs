@@ -21,14 +21,17 @@ pub(super) struct Word {
 pub(super) fn word(rest: &[u8]) -> Lexed<'_> {
     let length = rest.iter().position(|&byte| WORD_END.contains(byte)).unwrap_or(rest.len());
     let (mut token, _) = take(rest, length, Kind::Bareword);
-    for (at, _) in token.text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'.' | b'`')) {
-        let before = token.text.get(..at).and_then(find);
+    let text = token.text;
+    for (at, _) in text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'.' | b'`')) {
+        let before = text.get(..at).and_then(find);
         if let Some(word) = before.filter(|word| word.kind != Kind::Bareword) {
             return take(rest, at, word.kind);
         }
     }
-    if token.text.len() == length {
-        token.kind = find(token.text).map_or(Kind::Bareword, |word| word.kind);
+    if text.len() == length
+        && let Some(word) = find(&text)
+    {
+        token.kind = word.kind;
     }
     (token, length)
 }
@@ -39,10 +42,10 @@ pub(super) fn bracketed(rest: &[u8]) -> Lexed<'_> {
     take(rest, length, Kind::Bareword)
 }
 
-/// The phrase the two tokens make, as one token.
-pub(super) fn phrase(first: &Token<'_>, second: &Token<'_>) -> Option<Word> {
-    let blank: &[u8] = b" ";
-    find_joined([first.text, blank, second.text]).copied()
+/// The phrase that two words make: `UNION` and `ALL`.
+pub(super) fn phrase<'a>(first: &Token<'a>, second: &Token<'a>) -> Option<Token<'a>> {
+    let word = find_joined([&*first.text, b" ", &*second.text])?;
+    Some(Token::joined(word.kind, first, second))
 }
 
 /// The entry of a word, in any case.

@@ -10,7 +10,8 @@ use names::Attribute;
 /// Whether one of the readings has something that runs a script.
 pub(super) fn detect(input: &[u8]) -> bool {
     // Tags and comments begin with the one, attributes have values because of the other.
-    memchr::memchr2(b'<', b'=', input).is_some() && Context::ALL.iter().any(|context| runs_script(input, *context))
+    memchr::memchr2(b'<', b'=', input).is_some()
+        && Context::ALL.iter().any(|context| runs_script(input, *context))
 }
 
 /// The tokens of an input between tags, as text.

@@ -1,7 +1,7 @@
 //! Names of tags and attributes that run scripts.
 //!
 //! The names are those libinjection bans (BSD-3-Clause, Copyright (c) 2012-2016 Nick Galbreath, 2021 LibInjection; the
-//! licence's text stands in `sqli/keyword_data.rs`); the events among them come from WebKit.
+//! licence stands in `sqli/keyword_data.rs`); the events among them come from WebKit.
 
 /// What an attribute's value does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,9 @@ const EVENTS: [&str; 254] = [
 
 /// Whether the name is that of a tag that runs scripts or loads what does; all of SVG and XSL count.
 pub(super) fn is_banned_tag(name: &[u8]) -> bool {
-    let family = name.get(..3).is_some_and(|start| {
-        start.eq_ignore_ascii_case(b"svg") || start.eq_ignore_ascii_case(b"xsl")
-    });
+    let family = name
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"svg") || start.eq_ignore_ascii_case(b"xsl"));
     name.len() >= 3 && (family || TAGS.iter().any(|tag| is_with_nuls(name, tag)))
 }
 
