@@ -135,8 +135,8 @@ impl<'a> Folder<'a> {
         self.end += 1;
     }
 
-    fn at(&self, index: usize) -> Token<'a> {
-        self.kept.get(index).copied().unwrap_or(Token::NONE)
+    fn at(&self, index: usize) -> &Token<'a> {
+        self.kept.get(index).unwrap_or(&Token::NONE)
     }
 
     fn set(&mut self, index: usize, token: Token<'a>) {
@@ -159,13 +159,16 @@ impl<'a> Folder<'a> {
 
     /// Five tokens that are just one operand make room for more.
     fn full_house(&mut self) {
-        let [a, b, c, d, e, next] = self.kept;
-        let kinds = [a, b, c, d, e].map(|token| token.kind);
-        if self.end < LONGEST || !is_operand(kinds) {
+        if self.end < LONGEST {
+            return;
+        }
+        let [a, b, c, d, e, next] = &self.kept;
+        if !is_operand([a, b, c, d, e].map(|token| token.kind)) {
             return;
         }
         self.left = 0;
         if self.end > LONGEST {
+            let next = *next;
             self.set(1, next);
             self.end = 2;
         } else {
@@ -196,7 +199,8 @@ impl<'a> Folder<'a> {
 
     /// Puts the third token of the window in the second's place.
     fn drop_second(&mut self) {
-        self.set(self.left + 1, self.at(self.left + 2));
+        let third = *self.at(self.left + 2);
+        self.set(self.left + 1, third);
         self.drop(1);
     }
 
@@ -209,20 +213,21 @@ impl<'a> Folder<'a> {
                 self.drop(1)
             }
             (Kind::LeftParen, _) if b.is_unary() => self.drop_and_step_back(),
-            _ => match merged(&a, &b) {
+            _ => match merged(a, b) {
                 Some(phrase) => {
                     self.set(self.left, phrase);
                     self.drop_and_step_back();
                 }
-                None => return self.fold_pair_by_meaning(&a, &b),
+                None => return self.fold_pair_by_meaning(),
             },
         }
         Next::Again
     }
 
     /// What a token is depends on its neighbour.
-    fn fold_pair_by_meaning(&mut self, a: &Token<'a>, b: &Token<'a>) -> Next {
+    fn fold_pair_by_meaning(&mut self) -> Next {
         let left = self.left;
+        let (a, b) = (self.at(left), self.at(left + 1));
         let before_paren = b.kind == Kind::LeftParen;
         match (a.kind, b.kind) {
             // `IF` is a function, but a statement in Transact-SQL.
@@ -242,7 +247,8 @@ impl<'a> Folder<'a> {
                 return Next::Third;
             }
             (Kind::SqlType, second) if second == Kind::SqlType || before_paren || is_value(second) => {
-                self.set(left, *b);
+                let second = *b;
+                self.set(left, second);
                 self.drop(1);
             }
             (Kind::Collate, Kind::Bareword) => {
@@ -260,7 +266,8 @@ impl<'a> Folder<'a> {
                 self.left = 0;
             }
             (Kind::Backslash, _) => {
-                self.set(left, *b);
+                let second = *b;
+                self.set(left, second);
                 self.drop(1);
             }
             (Kind::LeftParen, Kind::LeftParen) | (Kind::RightParen, Kind::RightParen) => self.drop(1),
@@ -297,7 +304,8 @@ impl<'a> Folder<'a> {
             (Comma, _, Function) if b.is_unary() => self.drop_second(),
             // `1, -1` is `1, 1`, which folds on: also the comma goes, to be read as if it had not been there.
             (Comma, _, third) if is_value(third) && b.is_unary() => {
-                self.set(self.left + 1, c);
+                let third = *c;
+                self.set(self.left + 1, third);
                 self.drop(3);
             }
             (Expression, Dot, Bareword) => self.drop_second(),
