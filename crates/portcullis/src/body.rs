@@ -9,12 +9,22 @@ use portcullis_wire::{Downstream, collect};
 pub(crate) struct RequestBody {
     /// What was read of it, and inspected.
     pub(crate) read: Bytes,
+    /// How much of that is for the firewall to see: where one reading went beyond the limit, up to the limit, so that
+    /// the verdict does not depend on how the body came in.
+    inspected: usize,
     /// Whether more of it is still to come from the client.
     pub(crate) more: bool,
     /// How it was framed, and is framed again.
     pub(crate) framing: Framing,
     /// Keeps `read` accounted for.
     pub(crate) held: Option<Held>,
+}
+
+impl RequestBody {
+    /// What of it the firewall sees.
+    pub(crate) fn inspected(&self) -> &[u8] {
+        self.read.get(..self.inspected).unwrap_or(&self.read)
+    }
 }
 
 /// Reads as much of the body as the route's plan asks for.
@@ -37,7 +47,7 @@ pub(crate) async fn take<D: Downstream>(
     }
     if !plan.buffered || matches!(framing, Framing::None | Framing::Length(0)) {
         let more = !matches!(framing, Framing::None | Framing::Length(0));
-        return Ok(RequestBody { read: Bytes::new(), more, framing, held: None });
+        return Ok(RequestBody { read: Bytes::new(), inspected: 0, more, framing, held: None });
     }
     let mut held = budget.hold(0).ok_or(Rejection::OverBudget)?;
     let mut read = Vec::new();
@@ -48,7 +58,8 @@ pub(crate) async fn take<D: Downstream>(
         Err(None) => return Err(Rejection::OverBudget),
     };
     let framing = if more { framing } else { Framing::Length(read.len() as u64) };
-    Ok(RequestBody { read: read.into(), more, framing, held: Some(held) })
+    let inspected = read.len().min(limit);
+    Ok(RequestBody { read: read.into(), inspected, more, framing, held: Some(held) })
 }
 
 /// What the client is told when its body breaks off.

@@ -240,6 +240,10 @@ impl Relay {
         if let Err(rejection) = self.upload.poll(cx, &mut self.lease, downstream) {
             return Poll::Ready(Err(rejection));
         }
+        if self.upload.state == State::Done && downstream.poll_gone(cx).is_ready() {
+            // Nobody will read this answer.
+            return Poll::Ready(Err(client_fault(BodyError::Incomplete)));
+        }
         self.lease.poll_head(cx, answer).map_err(Rejection::Upstream)
     }
 

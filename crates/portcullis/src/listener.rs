@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 /// Connections that wait in the kernel for each socket.
@@ -49,20 +49,25 @@ pub(crate) async fn accept(
     let Ok(local) = socket.local_addr() else { return };
     let connections = snapshots.current().shared.connections.clone();
     loop {
-        // A permit first: what cannot be served waits in the kernel's queue, not in our memory.
-        let permit = tokio::select! {
-            biased;
-            () = drain.on() => break,
-            permit = connections.clone().acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { return };
         let accepted = tokio::select! {
             biased;
             () = drain.on() => break,
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => begin(stream, peer, local, permit, &plan, &snapshots, &drain),
+            Ok((stream, peer)) => {
+                // Settings may have changed since the socket was bound; a listener that is gone keeps its last ones.
+                let plan = snapshots.current().listener(&plan.name).unwrap_or_else(|| plan.clone());
+                // At most this one waits here; further ones wait in the kernel's queue, not in our memory. A permit
+                // is taken only for a connection: one held in advance would be missing at the other sockets.
+                let permits = tokio::select! {
+                    permits = Permits::acquire(&connections, &plan) => permits,
+                    () = drain.on() => Permits::at_hand(&connections, &plan),
+                };
+                if let Some(permits) = permits {
+                    begin(stream, peer, local, permits, plan, &snapshots, &drain);
+                }
+            }
             // The connection was gone before it was taken, or descriptors are short: either passes.
             Err(error) if is_transient(&error) => {}
             Err(_) => tokio::time::sleep(BREATHER).await,
@@ -70,8 +75,32 @@ pub(crate) async fn accept(
     }
     // What the kernel has already accepted for this socket would be reset with it.
     while let Some((stream, peer)) = accepted_already(&socket).await {
-        let Ok(permit) = connections.clone().try_acquire_owned() else { return };
-        begin(stream, peer, local, permit, &plan, &snapshots, &drain);
+        let Some(permits) = Permits::at_hand(&connections, &plan) else { return };
+        begin(stream, peer, local, permits, plan.clone(), &snapshots, &drain);
+    }
+}
+
+/// Leave for one connection: the process's, and the listener's where it has a limit of its own.
+struct Permits {
+    _process: OwnedSemaphorePermit,
+    _listener: Option<OwnedSemaphorePermit>,
+}
+
+impl Permits {
+    async fn acquire(connections: &Arc<Semaphore>, plan: &ListenerPlan) -> Option<Self> {
+        // The listener's first: while it waits for its own, it takes nothing from others.
+        let listener = match &plan.connections {
+            Some(own) => Some(own.clone().acquire_owned().await.ok()?),
+            None => None,
+        };
+        let process = connections.clone().acquire_owned().await.ok()?;
+        Some(Permits { _process: process, _listener: listener })
+    }
+
+    fn at_hand(connections: &Arc<Semaphore>, plan: &ListenerPlan) -> Option<Self> {
+        let own = plan.connections.as_ref().map(|own| own.clone().try_acquire_owned());
+        let process = connections.clone().try_acquire_owned().ok()?;
+        Some(Permits { _process: process, _listener: own.transpose().ok()? })
     }
 }
 
@@ -95,17 +124,15 @@ fn begin(
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    started: &Arc<ListenerPlan>,
+    permits: Permits,
+    plan: Arc<ListenerPlan>,
     snapshots: &Snapshots,
     drain: &Drain,
 ) {
-    // Settings may have changed since the socket was bound; a listener that is gone keeps its last ones.
-    let plan = snapshots.current().listener(&started.name).unwrap_or_else(|| started.clone());
     let (snapshots, drain) = (snapshots.clone(), drain.clone());
     let open = plan.metrics.connection();
     tokio::spawn(async move {
-        let guard = Open { _permit: permit, _counted: open };
+        let guard = Open { _permits: permits, _counted: open };
         // Small answers must not wait for an acknowledgement; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
         if let Some((io, protocol, server_name)) = open_stream(stream, &plan).await {
@@ -120,7 +147,7 @@ fn begin(
 
 /// What an open connection holds, to be given back when it ends.
 struct Open {
-    _permit: OwnedSemaphorePermit,
+    _permits: Permits,
     _counted: InFlight,
 }
 

@@ -82,7 +82,7 @@ async fn stages<D: Downstream>(
     route.contract.check_head(&exchange.request)?;
     let body = body::take(route.body, &exchange.request, &snapshot.shared.budget, downstream).await?;
     record.bytes_in = body.read.len() as u64;
-    firewall.request_body(&body.read).await?;
+    firewall.request_body(body.inspected()).await?;
     if !body.more {
         route.contract.check_body(&exchange.request, &body.read)?;
     }

@@ -54,6 +54,7 @@ pub(crate) async fn respond<D: Downstream>(
     };
     let mut filter = Filter {
         masker,
+        at_once: plan.streaming,
         out: Vec::new(),
         blocked: None,
         passed: 0,
@@ -108,6 +109,8 @@ async fn collect<D: Downstream>(
 /// What every byte of an answer's body passes.
 struct Filter {
     masker: Option<Masker>,
+    /// What has come passes, also where more of it would have to come to know what it is.
+    at_once: bool,
     out: Vec<u8>,
     /// What the answer is withheld for.
     blocked: Option<Kind>,
@@ -133,6 +136,15 @@ impl Filter {
             return Err(Rejection::Leak);
         }
         Ok(std::mem::take(&mut self.out).into())
+    }
+
+    /// What the masker holds back to see what follows, on a route where nothing may wait: the other side may send
+    /// more only once it has had an answer to this.
+    fn release(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if !self.at_once || self.masker.as_ref().is_none_or(|masker| masker.held() == 0) {
+            return Ok(None);
+        }
+        self.pass(Bytes::new(), true).map(non_empty)
     }
 
     /// Counts the kinds of leaks that were found since the last time.
@@ -229,6 +241,10 @@ impl Outflow {
                     self.ended = true;
                 }
                 Poll::Pending => {
+                    self.pending = filter.release().map_err(|_| Cut::Upstream)?;
+                    if self.pending.is_some() {
+                        continue;
+                    }
                     // What has come so far must not wait for what has not.
                     if let Poll::Ready(Err(error)) = downstream.poll_flush(cx) {
                         return Poll::Ready(Err(lost(error)));

@@ -5,7 +5,8 @@ use portcullis_http::Budget;
 use portcullis_identity::KeyStore;
 use portcullis_limits::LocalStore;
 use portcullis_telemetry::{LogFormat, LogQueue, Metrics};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// Callers whose rates are counted at once; about 64 bytes each.
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     /// One permit for each client connection.
     pub(crate) connections: Arc<Semaphore>,
+    /// The same for listeners with a limit of their own, by name and limit.
+    listener_connections: Mutex<HashMap<(String, u32), Arc<Semaphore>>>,
 }
 
 impl Shared {
@@ -47,6 +50,15 @@ impl Shared {
             keys: KeyStore::new(None).map_err(|error| error.to_string())?,
             budget,
             connections: Arc::new(Semaphore::new(config.server.max_connections as usize)),
+            listener_connections: Mutex::default(),
         })
+    }
+
+    /// The permits of a listener that takes so many connections. A reload that does not change the limit keeps them;
+    /// one that does begins to count anew.
+    pub(crate) fn listener_connections(&self, name: &str, limit: u32) -> Arc<Semaphore> {
+        let mut known = self.listener_connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let permits = known.entry((name.to_owned(), limit));
+        permits.or_insert_with(|| Arc::new(Semaphore::new(limit as usize))).clone()
     }
 }

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// All that a request needs to know of the configuration, compiled.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) handshake: Duration,
+    /// One permit for each connection, where the listener has a limit of its own.
+    pub(crate) connections: Option<Arc<Semaphore>>,
     pub(crate) settings: Arc<ServerSettings>,
     pub(crate) metrics: ListenerMetrics,
 }

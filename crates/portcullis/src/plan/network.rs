@@ -50,6 +50,7 @@ pub(crate) fn listener(
         address: listener.address,
         tls,
         handshake: timeouts.handshake.get(),
+        connections: limits.max_connections.map(|limit| shared.listener_connections(&listener.name, limit)),
         settings: Arc::new(settings),
         metrics: shared.metrics.listener(&listener.name),
     })

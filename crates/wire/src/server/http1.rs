@@ -88,7 +88,11 @@ pub(super) async fn serve<S: Service>(
                         exchange.expects = expects;
                         service.call(head, &mut exchange).await;
                     }
-                    Err(why) => service.refuse(head, why, &mut exchange).await,
+                    Err(why) => {
+                        // Nobody knows whether the body comes now.
+                        exchange.keep_alive = false;
+                        service.refuse(head, why, &mut exchange).await;
+                    }
                 }
             }
         }
