@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 /// Bytes of lines that wait at most when nothing else is said.
 pub const DEFAULT_CAPACITY: usize = 4 << 20;
 
+/// How long the thread waits for more lines behind the first: to be woken for each of them would cost a busy gateway
+/// more than writing them does.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// What a buffer keeps of its memory after a burst.
 const KEPT: usize = 256 << 10;
 
@@ -30,6 +34,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.0.lock().closed = true;
         self.0.filled.notify_one();
+        self.0.hurry.notify_one();
     }
 }
 
@@ -37,6 +42,8 @@ impl Drop for Owner {
 struct Shared {
     state: Mutex<State>,
     filled: Condvar,
+    /// Ends the gathering: the buffer fills up, or somebody waits for it to be written.
+    hurry: Condvar,
     drained: Condvar,
     capacity: usize,
     dropped: IntCounter,
@@ -65,6 +72,7 @@ impl LogQueue {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             filled: Condvar::new(),
+            hurry: Condvar::new(),
             drained: Condvar::new(),
             capacity,
             dropped: metrics.log_dropped(),
@@ -84,11 +92,16 @@ impl LogQueue {
             return;
         }
         let idle = state.lines == 0 && !state.writing;
+        let half = shared.capacity / 2;
+        let filling = state.pending.len() < half && state.pending.len() + line.len() >= half;
         state.pending.extend_from_slice(line);
         state.lines += 1;
         drop(state);
         if idle {
             shared.filled.notify_one();
+        }
+        if filling {
+            shared.hurry.notify_one();
         }
     }
 
@@ -98,6 +111,7 @@ impl LogQueue {
         let shared = &*self.0.0;
         let deadline = Instant::now() + patience;
         let mut state = shared.lock();
+        shared.hurry.notify_one();
         while state.lines > 0 || state.writing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -119,6 +133,10 @@ fn write_lines(shared: &Shared, mut sink: impl Write) {
                 return;
             }
             state = shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.closed {
+            let gathered = shared.hurry.wait_timeout(state, GATHER);
+            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.pending, &mut batch);
         let lines = std::mem::take(&mut state.lines);
