@@ -99,6 +99,69 @@ fn cost() {
     measure("xss", &xss);
 }
 
+/// Prints how the cost grows from 32 to 64 KiB of what is hardest to read: about 2 if it is linear.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn growth() {
+    let best = |detect: &dyn Fn(), rounds: u32| {
+        let round = |_| {
+            let start = Instant::now();
+            detect();
+            start.elapsed().as_nanos()
+        };
+        (0..rounds).map(round).min().unwrap()
+    };
+    for (start, repeated) in [
+        ("", "1+"),
+        ("", "''"),
+        ("", "'\\"),
+        ("", "<%a%>"),
+        ("", "("),
+        ("", "$a"),
+        ("", "$a "),
+        ("", "x'0"),
+        ("", "'q' "),
+        ("", "<"),
+        ("", "</>"),
+        ("", "1/**/"),
+        ("", "in("),
+        ("", "user( "),
+        ("", "{a "),
+        ("", "a."),
+        ("", "`"),
+        ("", "&#x20;"),
+        ("<a ", "/"),
+        ("<!--", "-\0\0"),
+        ("<a href=", "&#x20;"),
+        ("<a ", "on=a "),
+        ("<a ", "b=' "),
+        ("<![CDATA[", "]"),
+    ] {
+        let input =
+            |size: usize| start.bytes().chain(repeated.bytes().cycle()).take(size).collect::<Vec<u8>>();
+        let (half, full) = (input(32 << 10), input(64 << 10));
+        let cost = |input: &[u8]| {
+            best(
+                &|| {
+                    std::hint::black_box(sqli(std::hint::black_box(input)));
+                },
+                9,
+            ) + best(
+                &|| {
+                    std::hint::black_box(xss(std::hint::black_box(input)));
+                },
+                9,
+            )
+        };
+        let (half, full) = (cost(&half), cost(&full));
+        let growth = full as f64 / half as f64;
+        eprintln!(
+            "libinjection growth: {start:?} {repeated:?} {:.2} ns a byte, x {growth:.2}",
+            full as f64 / 65536.0
+        );
+    }
+}
+
 /// Bytes that mean something to one of the detectors, more often than others.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&'static [u8]> = vec![

@@ -36,8 +36,8 @@ fn pair(input: &[u8], folded: &Folded<'_>) -> bool {
     }
 }
 
-/// Whether white space or a comment stands where a number of this length at the beginning of the input ends: `1 --` and
-/// `1--`, but not `1234-abcd--`, which folds to the same.
+/// Whether white space or a comment stands where a number of this length ends, if it begins the input. It is all that
+/// is asked of a number and a comment alone; one that stands elsewhere, or is longer than what tokens keep, passes.
 fn comment_follows(input: &[u8], number: usize) -> bool {
     match input.get(number..).unwrap_or_default() {
         // Bytes above ASCII are negative in the reference and so count as white space.
