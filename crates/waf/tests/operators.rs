@@ -25,8 +25,6 @@ struct Case {
 
 /// Files of operators that are not there, with the reason.
 const SKIPPED: &[(&str, &str)] = &[
-    ("detectSQLi", "comes with the libinjection port"),
-    ("detectXSS", "comes with the libinjection port"),
     ("nids", "national identity numbers of Chile: no rule set uses it"),
     ("validateSchema", "schemas belong to the contract guard"),
 ];

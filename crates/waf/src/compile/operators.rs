@@ -75,6 +75,7 @@ impl Compiler<'_> {
             }
             OperatorKind::UrlEncoding => Op::UrlEncoding,
             OperatorKind::Utf8 => Op::Utf8,
+            OperatorKind::Detect(detector) => Op::Detect(detector),
             OperatorKind::Always => Op::Always,
             OperatorKind::Never | OperatorKind::Unsupported(_) => Op::Never,
         })

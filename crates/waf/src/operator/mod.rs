@@ -49,8 +49,19 @@ pub enum OperatorKind {
     Never,
     /// Numbers with a check digit.
     Checksum(Checksum),
+    /// Attacks found by reading the value as a language.
+    Detect(Detector),
     /// Known to other engines, not to this one; the text says why or what to write instead.
     Unsupported(&'static str),
+}
+
+/// What a value is read as (see [`crate::libinjection`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detector {
+    /// SQL; what is captured is the fingerprint.
+    Sqli,
+    /// HTML; what is captured is the value.
+    Xss,
 }
 
 /// A comparison of text with the (macro-expanded) argument.
@@ -125,10 +136,10 @@ table! {
     "beginsWith" [], OperatorKind::Text(TextOp::BeginsWith), "The value begins with the argument.";
     "contains" [], OperatorKind::Text(TextOp::Contains), "The value contains the argument.";
     "containsWord" [], OperatorKind::Text(TextOp::ContainsWord), "The value contains the argument as a whole word.";
-    "detectSQLi" [], OperatorKind::Unsupported("comes with the libinjection port; use @rx until then"),
-        "SQL injection by fingerprints (not yet).";
-    "detectXSS" [], OperatorKind::Unsupported("comes with the libinjection port; use @rx until then"),
-        "Cross-site scripting by an HTML tokenizer (not yet).";
+    "detectSQLi" [], OperatorKind::Detect(Detector::Sqli),
+        "The value reads as SQL injection; `capture` puts its fingerprint into TX:0.";
+    "detectXSS" [], OperatorKind::Detect(Detector::Xss),
+        "The value reads as HTML that runs a script; `capture` puts the value into TX:0.";
     "endsWith" [], OperatorKind::Text(TextOp::EndsWith), "The value ends with the argument.";
     "eq" [], OperatorKind::Compare(Compare::Eq), "The value, as an integer, equals the argument.";
     "fuzzyHash" [], OperatorKind::Unsupported("needs ssdeep"), "Not supported.";
@@ -188,6 +199,7 @@ pub(crate) enum Op {
     Always,
     Never,
     Checksum(Checksum, PatternId),
+    Detect(Detector),
 }
 
 impl Op {
@@ -221,6 +233,8 @@ impl Op {
             Self::Utf8 => "validateUtf8Encoding",
             Self::Always => "unconditionalMatch",
             Self::Never => "noMatch",
+            Self::Detect(Detector::Sqli) => "detectSQLi",
+            Self::Detect(Detector::Xss) => "detectXSS",
             Self::Checksum(Checksum::Luhn, _) => "verifyCC",
             Self::Checksum(Checksum::Cpf, _) => "verifyCPF",
             Self::Checksum(Checksum::Ssn, _) => "verifySSN",

@@ -2,9 +2,10 @@
 
 use super::state::{Hit, Item, State, TxValue};
 use super::values::{Span, ValueId};
+use crate::libinjection;
 use crate::macros::{Num, Text, TxSlot};
 use crate::operator::{
-    Caches, Op, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
+    Caches, Detector, Op, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
 };
 use crate::prefilter::has_bit;
 use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
@@ -184,6 +185,7 @@ impl Engine<'_> {
         let values = &self.state.values;
         let holds = match &link.op {
             Op::Rx(id) | Op::Pm(id) => return self.pattern(*id, link, item.value) != link.negated,
+            Op::Detect(detector) => return self.detect(*detector, link, item.value) != link.negated,
             Op::Checksum(check, id) => {
                 let pattern = self.program.pattern(*id);
                 pattern.is_some_and(|pattern| {
@@ -233,6 +235,24 @@ impl Engine<'_> {
                 };
                 self.state.set_tx(TxSlot(slot), captured);
             }
+        }
+        true
+    }
+
+    /// Whether the value reads as an attack; what it is known by is captured.
+    fn detect(&mut self, detector: Detector, link: &Link, value: ValueId) -> bool {
+        let values = &mut self.state.values;
+        let capture = link.capture && !link.negated;
+        let captured = match detector {
+            Detector::Sqli => {
+                let Some(fingerprint) = libinjection::sqli(values.get(value)) else { return false };
+                capture.then(|| values.store(fingerprint.as_bytes()))
+            }
+            Detector::Xss if !libinjection::xss(values.get(value)) => return false,
+            Detector::Xss => capture.then(|| values.span(value)),
+        };
+        if let Some(span) = captured {
+            self.state.set_tx(TxSlot(0), TxValue::Bytes(span));
         }
         true
     }

@@ -181,6 +181,26 @@ fn captures() {
             "1=BAR foo",
         ),
         (
+            "the fingerprint of an SQL injection",
+            r#"SecRule ARGS "@detectSQLi" "id:1,capture,logdata:'%{tx.0} in %{MATCHED_VAR}'""#,
+            get("/?a=union+of+states&b=1'+union+select+password+from+users&c=5"),
+            "1=sUEnk in 1' union select password from users",
+        ),
+        (
+            "the value that runs a script",
+            r#"SecRule ARGS "@detectXSS" "id:1,capture,logdata:'%{tx.0}'""#,
+            get("/?a=1<2&b=x<svg/onload%3Dalert(1)>&c=5"),
+            "1=x<svg/onload=alert(1)>",
+        ),
+        (
+            "no capture unless asked for, nor where nothing is found",
+            r#"SecRule ARGS "@detectSQLi" "id:1,logdata:'[%{tx.0}]'"
+               SecRule ARGS "!@detectSQLi" "id:2,capture"
+               SecRule ARGS "!@detectXSS" "id:3,capture,logdata:'[%{tx.0}]'""#,
+            get("/?a=1'+or+1%3D1--"),
+            "1=[] 3=[]",
+        ),
+        (
             "later values win",
             r#"SecRule ARGS "@rx ." "id:1,capture,logdata:'%{tx.0}'""#,
             get("/?a=1&b=2"),
