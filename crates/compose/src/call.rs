@@ -2,12 +2,14 @@
 
 use crate::{Part, PartError};
 use portcullis_http::{
-    BodyError, Budget, Fields, Frame, Framing, Held, RequestHead, ResponseHead, Values, Version,
+    BodyError, Budget, Fields, Frame, Framing, Held, RequestHead, ResponseHead, UpstreamFailure, Values,
+    Version,
 };
 use portcullis_upstream::Lease;
 use portcullis_wire::{Source as _, collect};
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Instant;
 
 /// What a composition is made from: values of one request, and what goes out with each call.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +33,17 @@ pub(crate) struct Answer {
 /// Calls a part within its time.
 pub(crate) async fn call(part: &Part, input: &Input<'_>) -> Result<Answer, PartError> {
     let head = request(part, input).ok_or(PartError::Value)?;
-    tokio::time::timeout(part.timeout, exchange(part, &head, input.budget))
+    let result = tokio::time::timeout(part.timeout, exchange(part, &head, input.budget))
         .await
-        .unwrap_or(Err(PartError::Timeout))
+        .unwrap_or(Err(PartError::Timeout));
+    if let Some(watcher) = &part.watcher {
+        match &result {
+            Err(PartError::Upstream(failure)) => watcher.failed(*failure),
+            Err(PartError::Timeout) => watcher.failed(UpstreamFailure::ResponseTimeout),
+            _ => {}
+        }
+    }
+    result
 }
 
 /// The request, if every value is there and can stand where it should.
@@ -58,7 +68,11 @@ fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
 
 async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<Answer, PartError> {
     let mut answer = ResponseHead::default();
+    let began = Instant::now();
     let mut lease = part.upstream.send(head, None, &mut answer).await.map_err(PartError::Upstream)?;
+    if let Some(watcher) = &part.watcher {
+        watcher.answered(answer.status, began.elapsed());
+    }
     if !(200..300).contains(&answer.status) {
         discard(&mut lease).await;
         return Err(PartError::Status(answer.status));

@@ -65,4 +65,4 @@ mod select;
 pub use call::Input;
 pub use composition::{Composed, Composition};
 pub use failure::{Failure, PartError, PartFailure};
-pub use part::{Part, SettingsError};
+pub use part::{CallWatcher, Part, SettingsError};

@@ -1,6 +1,6 @@
 //! What a part is told.
 
-use portcullis_http::Template;
+use portcullis_http::{Template, UpstreamFailure};
 use portcullis_upstream::Upstream;
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +31,17 @@ pub struct Part {
     pub drop: Vec<String>,
     /// The largest answer, in bytes.
     pub max_size: usize,
+    /// Who is told of the part's calls, for metrics.
+    pub watcher: Option<Arc<dyn CallWatcher>>,
+}
+
+/// Is told how calls went.
+pub trait CallWatcher: fmt::Debug + Send + Sync {
+    /// An upstream answered: the head came `duration` after the call began.
+    fn answered(&self, status: u16, duration: Duration);
+
+    /// A call gave no usable answer.
+    fn failed(&self, failure: UpstreamFailure);
 }
 
 impl Part {
@@ -49,6 +60,7 @@ impl Part {
             pick: Vec::new(),
             drop: Vec::new(),
             max_size: 1 << 20,
+            watcher: None,
         }
     }
 }

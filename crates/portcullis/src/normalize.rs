@@ -14,6 +14,9 @@ pub(crate) enum Normalized {
     Refused(Box<RequestHead>, RequestId, Rejection),
 }
 
+/// Members of `tracestate` (W3C Trace Context, section 3.3.1.1).
+const MAX_TRACE_MEMBERS: usize = 32;
+
 /// Reads target and authority, finds out who called, takes over what a trusted proxy said and drops what no client
 /// may say.
 pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: RequestHead) -> Normalized {
@@ -22,7 +25,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
         if address.peer_trusted { Inherited::from_trusted(&head.fields) } else { Inherited::default() };
     let id =
         inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
-    let trace = TraceContext::continue_from(head.fields.get("traceparent"), address.peer_trusted);
+    let trace = trace(&mut head, address.peer_trusted);
     match read(connection, &mut head) {
         Err(why) => Normalized::Refused(Box::new(head), id, why),
         Ok((target, host)) => {
@@ -37,6 +40,23 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
             Normalized::Exchange(Box::new(Exchange::new(head, target, host, client, id, trace)), inherited)
         }
     }
+}
+
+/// The trace that the request belongs to. What vendors say of a trace (`tracestate`) passes with that trace only, and
+/// within bounds (W3C Trace Context, sections 3.3.1.1 and 4.3).
+fn trace(head: &mut RequestHead, trusted: bool) -> TraceContext {
+    let (trace, goes_on) = {
+        let mut parents = head.fields.get_all("traceparent");
+        // Two parents are none.
+        let parent = parents.next().filter(|_| parents.next().is_none());
+        let trace = TraceContext::continue_from(parent, trusted);
+        (trace, parent.is_some_and(|parent| parent.get(3..35) == trace.traceparent().get(3..35)))
+    };
+    let members = head.fields.get_all("tracestate").flat_map(|value| value.split(|b| *b == b',')).count();
+    if members > 0 && (!goes_on || members > MAX_TRACE_MEMBERS) {
+        head.fields.remove("tracestate");
+    }
+    trace
 }
 
 fn read(connection: &Connection, head: &mut RequestHead) -> Result<(Target, Host), Rejection> {

@@ -158,8 +158,9 @@ pub fn redact_matched<'a>(variable: &str, value: &'a [u8]) -> Cow<'a, [u8]> {
         return Cow::Borrowed(MASK.as_bytes());
     }
     match collection {
-        "QUERY_STRING" | "REQUEST_BODY" | "REQUEST_URI" | "REQUEST_URI_RAW" | "REQUEST_LINE"
-        | "FULL_REQUEST" => redact_query(value),
+        "QUERY_STRING" | "REQUEST_BODY" => redact_query(value),
+        // A URL, whole or in a header or argument: its query may hold what its own name does not tell.
+        _ if value.contains(&b'?') => redact_query(value),
         _ => Cow::Borrowed(value),
     }
 }
@@ -257,6 +258,13 @@ mod tests {
             ("REQUEST_COOKIES:sid", "x", MASK),
             ("REQUEST_COOKIES_NAMES:sid", "sid", "sid"),
             ("REQUEST_URI", "/a?token=1&q=2", "/a?token=[redacted]&q=2"),
+            (
+                "REQUEST_HEADERS:referer",
+                "https://a.test/?q=2&token=1",
+                "https://a.test/?q=2&token=[redacted]",
+            ),
+            ("ARGS:next", "/a?token=1", "/a?token=[redacted]"),
+            ("ARGS:q", "token=1", "token=1"),
             ("ARGS:x", JWT, MASK),
         ] {
             assert_eq!(redact_matched(variable, value.as_bytes()), expected.as_bytes(), "{variable}");

@@ -39,9 +39,8 @@ impl Kind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::PaymentCard => "payment_card",
-            Kind::Secret => "secret",
-            Kind::WebToken => "web_token",
+            Kind::PaymentCard => "card",
+            Kind::Secret | Kind::WebToken => "secret",
             Kind::InternalAddress => "internal_address",
             Kind::StackTrace => "stack_trace",
         }

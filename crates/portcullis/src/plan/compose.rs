@@ -1,9 +1,27 @@
 //! Plans of compositions.
 
 use super::{Compiler, ComposePlan};
-use portcullis_compose::{Composition, Part};
+use portcullis_compose::{CallWatcher, Composition, Part};
 use portcullis_config as config;
+use portcullis_http::UpstreamFailure;
+use portcullis_telemetry::UpstreamMetrics;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Counts the calls of parts with those of routes.
+#[derive(Debug)]
+struct Counted(UpstreamMetrics);
+
+impl CallWatcher for Counted {
+    fn answered(&self, status: u16, duration: Duration) {
+        self.0.answered(status, duration);
+    }
+
+    fn failed(&self, failure: UpstreamFailure) {
+        self.0.failed(failure);
+    }
+}
 
 impl Compiler<'_> {
     /// Compiles a route's composition.
@@ -38,6 +56,7 @@ impl Compiler<'_> {
             pick: part.pick.clone(),
             drop: part.drop.clone(),
             max_size: part.max_size.as_usize(),
+            watcher: Some(Arc::new(Counted(self.shared.metrics.upstream(&part.upstream)))),
             ..Part::new(part.name.as_str(), self.upstream(&part.upstream)?.clone(), part.path.compiled())
         })
     }
