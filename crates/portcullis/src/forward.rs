@@ -118,7 +118,9 @@ pub(crate) async fn call<D: Downstream>(
     let head = outgoing(origin, route, plan)?;
     let began = Instant::now();
     let mut endpoint = String::new();
-    let limit = route.body.limit.map_or(u64::MAX, |limit| limit as u64);
+    // Where the firewall sees a prefix only, the limit was that prefix's.
+    let limit = route.body.limit.filter(|_| !(route.body.buffered && route.body.inspect_prefix));
+    let limit = limit.map_or(u64::MAX, |limit| limit as u64);
     let result = exchange_heads(&head, plan, body, limit, downstream, &mut endpoint).await;
     let duration = began.elapsed();
     record.upstream = Some(Called { name: plan.name.clone(), endpoint, duration, attempts: 1 });

@@ -186,6 +186,11 @@ async fn send<D: Downstream>(
     record.bytes_out += out.bytes;
     record.bytes_in = record.bytes_in.max(body.uploaded());
     if let Err(cut) = result {
+        if cut == Cut::Upstream {
+            // What has come of it is the client's, the head above all: a connection that closes without a word looks
+            // like one that was never served.
+            let _ = poll_fn(|cx| downstream.poll_flush(cx)).await;
+        }
         // The client must notice that it has not got all of it.
         downstream.abort();
         record.aborted = cut == Cut::Client;

@@ -55,13 +55,12 @@ async fn ask(
     Ok((answer, body, error))
 }
 
+/// Status, body, and how the body broke off; or why there is no answer.
+type Outcome = Result<(u16, Vec<u8>, Option<BodyError>), UpstreamFailure>;
+
 /// What becomes of one GET where the origin says these bytes and then does `then`, and whether the connection may be
 /// used again.
-fn outcome(
-    method: &str,
-    bytes: &[u8],
-    then: Step,
-) -> (Result<(u16, Vec<u8>, Option<BodyError>), UpstreamFailure>, bool) {
+fn outcome(method: &str, bytes: &[u8], then: Step) -> (Outcome, bool) {
     let origin = Origin::answering(Answer::raw(bytes).then([then]));
     run(async {
         let settings = ClientSettings { response: Duration::from_secs(20), ..ClientSettings::default() };
