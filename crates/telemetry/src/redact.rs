@@ -158,11 +158,64 @@ pub fn redact_matched<'a>(variable: &str, value: &'a [u8]) -> Cow<'a, [u8]> {
         return Cow::Borrowed(MASK.as_bytes());
     }
     match collection {
-        "QUERY_STRING" | "REQUEST_BODY" => redact_query(value),
+        "QUERY_STRING" => redact_query(value),
+        "REQUEST_BODY" | "FULL_REQUEST" | "RESPONSE_BODY" => match redact_json(value) {
+            Cow::Borrowed(value) => redact_query(value),
+            Cow::Owned(value) => Cow::Owned(redact_query(&value).into_owned()),
+        },
         // A URL, whole or in a header or argument: its query may hold what its own name does not tell.
         _ if value.contains(&b'?') => redact_query(value),
         _ => Cow::Borrowed(value),
     }
+}
+
+/// JSON, or a piece of it, with the values of secret members masked.
+fn redact_json(text: &[u8]) -> Cow<'_, [u8]> {
+    let (mut out, mut rest, mut masked) = (Vec::new(), text, false);
+    while let Some((before, quoted)) =
+        rest.iter().position(|b| *b == b'"').and_then(|at| rest.split_at_checked(at + 1))
+    {
+        let (name, after) = quoted.split_at_checked(string_length(quoted)).unwrap_or((quoted, &[]));
+        out.extend_from_slice(before);
+        out.extend_from_slice(name);
+        let Some((quote, after)) = after.split_first() else {
+            rest = after;
+            break;
+        };
+        out.push(*quote);
+        rest = after;
+        let gap = rest.iter().take_while(|b| b.is_ascii_whitespace() || **b == b':').count();
+        let Some((colon, value)) = rest.split_at_checked(gap) else { break };
+        if !colon.contains(&b':') || !is_secret_name(name) {
+            continue;
+        }
+        let length = match value.split_first() {
+            Some((b'"', string)) => string_length(string) + 2,
+            // What is nested is judged by its own names.
+            Some((b'{' | b'[', _)) => continue,
+            _ => value.iter().position(|b| matches!(b, b',' | b'}' | b']')).unwrap_or(value.len()),
+        };
+        out.extend_from_slice(colon);
+        out.extend_from_slice(MASK.as_bytes());
+        masked = true;
+        rest = value.get(length..).unwrap_or_default();
+    }
+    if !masked {
+        return Cow::Borrowed(text);
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+/// Bytes of a JSON string up to its closing quote, or to the end where it is cut off.
+fn string_length(text: &[u8]) -> usize {
+    let mut escaped = false;
+    let closes = |byte: &u8| {
+        let plain = !std::mem::take(&mut escaped);
+        escaped = plain && *byte == b'\\';
+        plain && *byte == b'"'
+    };
+    text.iter().position(closes).unwrap_or(text.len())
 }
 
 fn is_separator(byte: &u8) -> bool {
@@ -245,6 +298,27 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&redact_query(given.as_bytes())), expected, "{given}");
         }
+    }
+
+    #[test]
+    fn json() {
+        for (given, expected) in [
+            (r#"{"a":"attack","token":"x\"y","b":1}"#, r#"{"a":"attack","token":[redacted],"b":1}"#),
+            (r#"{ "password" : 123 , "q": "token" }"#, r#"{ "password" : [redacted], "q": "token" }"#),
+            (
+                r#"{"secret":{"password":"x"},"list":["token"]}"#,
+                r#"{"secret":{"password":[redacted]},"list":["token"]}"#,
+            ),
+            (r#"{"password":"cut off"#, r#"{"password":[redacted]"#),
+            (r#"{"password"#, r#"{"password"#),
+            (r#"{"password":"#, r#"{"password":[redacted]"#),
+            (r#""a":"b""#, r#""a":"b""#),
+            ("no json", "no json"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&redact_json(given.as_bytes())), expected, "{given}");
+        }
+        let form = redact_matched("REQUEST_BODY", b"q=1&password=x");
+        assert_eq!(form, &b"q=1&password=[redacted]"[..]);
     }
 
     #[test]
