@@ -1,6 +1,12 @@
 //! The metrics of a gateway that did something: `promtool` finds nothing to complain of, and a real Prometheus
 //! scrapes them and evaluates the alerts that we ship.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 use portcullis_testkit::{Answer, Gateway, Origin, free_port, get};
 use serde_json::Value;

@@ -1,5 +1,11 @@
 //! A running gateway takes up changed files: at once, whole or not at all, and without losing a request.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 use portcullis_testkit::{Answer, Authority, Gate, Gateway, Identity, Origin, Ports, RawClient, Step, get};
 use rustls_pki_types::CertificateDer;
