@@ -260,7 +260,7 @@ impl H2Client {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
         let payload = self.exactly(u64::from(length))?;
         let frame = H2Frame { kind: head[3], flags: head[4], stream, payload };
-        self.note(&frame)?;
+        self.note(&frame);
         Ok(frame)
     }
 
@@ -273,7 +273,12 @@ impl H2Client {
         }
     }
 
-    fn note(&mut self, frame: &H2Frame) -> io::Result<()> {
+    /// Answers a frame. What the server sent before it closed can be read on, and then shows that it did.
+    fn reply(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let _ = self.frame(kind, flags, stream, payload);
+    }
+
+    fn note(&mut self, frame: &H2Frame) {
         let number = |at: usize| {
             let bytes = frame.payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
             u32::from_be_bytes(bytes.unwrap_or_default())
@@ -285,8 +290,8 @@ impl H2Client {
                 state.ended |= frame.flags & END_STREAM != 0;
                 if self.reads && !frame.payload.is_empty() {
                     let more = u32::try_from(frame.payload.len()).unwrap_or_default().to_be_bytes();
-                    self.frame(WINDOW_UPDATE, 0, 0, &more)?;
-                    self.frame(WINDOW_UPDATE, 0, frame.stream, &more)?;
+                    self.reply(WINDOW_UPDATE, 0, 0, &more);
+                    self.reply(WINDOW_UPDATE, 0, frame.stream, &more);
                 }
             }
             HEADERS => {
@@ -302,9 +307,9 @@ impl H2Client {
                     self.initial_window = i64::from(window);
                     self.windows.values_mut().for_each(|window| *window += change);
                 }
-                self.frame(SETTINGS, ACK, 0, &[])?;
+                self.reply(SETTINGS, ACK, 0, &[]);
             }
-            PING if frame.flags & ACK == 0 => self.frame(PING, ACK, 0, &frame.payload)?,
+            PING if frame.flags & ACK == 0 => self.reply(PING, ACK, 0, &frame.payload),
             GOAWAY => self.goaway = Some((number(0) & 0x7fff_ffff, number(4))),
             WINDOW_UPDATE if frame.stream == 0 => self.connection_window += i64::from(number(0)),
             WINDOW_UPDATE => {
@@ -312,7 +317,6 @@ impl H2Client {
             }
             _ => {}
         }
-        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::service::Server;
 use portcullis_testkit::{H2Client, PREFACE};
 use portcullis_wire::server::{Protocol, ServerSettings};
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
 fn server() -> Server {
@@ -220,7 +221,10 @@ fn heads_over_the_caps() {
     let _ = client.frame(9, 4, 1, &[]);
     match client.answer(1) {
         Ok(seen) => assert!(seen.reset.is_some() || seen.status == Some(431), "{seen:?}"),
-        Err(_) => assert!(client.goaway.is_some(), "closed without a word"),
+        // What it said may be lost, since we were still sending.
+        Err(error) => {
+            assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "still open")
+        }
     }
     assert!(server.events.all().iter().all(|event| !event.contains("GET")), "{:?}", server.events.all());
 }
