@@ -23,7 +23,7 @@ fn pair(input: &[u8], folded: &Folded<'_>) -> bool {
     let sign = second.text.first().copied().unwrap_or_default();
     if second.kind == Kind::Union {
         // `1 union` alone; with something folded away or behind it, it is an attack.
-        return folded.count == 2;
+        return folded.count() == 2;
     }
     if sign == b'#' {
         return true;
@@ -31,7 +31,7 @@ fn pair(input: &[u8], folded: &Folded<'_>) -> bool {
     match (first.kind, second.kind, sign) {
         (Kind::Bareword, Kind::Comment, sign) if sign != b'/' => true,
         (Kind::Number, Kind::Comment, b'/') => false,
-        (Kind::Number, Kind::Comment, _) => folded.count <= 2 && !comment_follows(input, first.text.len()),
+        (Kind::Number, Kind::Comment, _) => folded.count() <= 2 && !comment_follows(input, first.text.len()),
         _ => sign == b'-' && second.text.len() > 2,
     }
 }
@@ -58,7 +58,7 @@ fn triple(folded: &Folded<'_>) -> bool {
         (Kind::String, Kind::LogicOperator, Kind::Bareword)
         | (Kind::Bareword, Kind::LogicOperator, Kind::Number)
         | (Kind::Number, Kind::LogicOperator, Kind::Number | Kind::Variable | Kind::String) => {
-            folded.count == 3
+            folded.count() == 3
         }
         // Of keywords in the middle, only `INTO OUTFILE` and `INTO DUMPFILE` are no English.
         (_, Kind::Keyword, _) => {

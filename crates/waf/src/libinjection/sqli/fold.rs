@@ -8,68 +8,9 @@ use super::lexer::{Dialect, Lexer};
 use super::token::{Kind, Token};
 use super::words;
 
-/// What a value folded to.
+/// A value folded, or being folded.
 #[derive(Debug)]
 pub(super) struct Folded<'a> {
-    kept: [Token<'a>; SLOTS],
-    length: usize,
-    /// How many tokens were read, those folded away included.
-    pub(super) count: usize,
-    /// Whether the MySQL dialect would read it otherwise.
-    pub(super) ambiguous: bool,
-}
-
-/// One more than a fingerprint needs: the sixth token tells what the fifth is.
-const SLOTS: usize = LONGEST + 1;
-
-impl<'a> Folded<'a> {
-    /// Reads and folds an input, as if the quote `inside` stood before it.
-    pub(super) fn read(input: &'a [u8], inside: Option<u8>, dialect: Dialect) -> Self {
-        let lexer = Lexer::new(input, inside, dialect);
-        let folder = Folder { lexer, kept: [Token::NONE; SLOTS], end: 0, left: 0, more: true, comment: None };
-        folder.run()
-    }
-
-    /// The kinds' last corrections, after which they are the fingerprint.
-    pub(super) fn settle(mut self) -> Self {
-        if self.tokens().iter().any(|token| token.kind == Kind::Evil) {
-            self.kept = [Token::NONE; SLOTS];
-            self.length = 1;
-            if let Some(first) = self.kept.first_mut() {
-                *first = Token::new(Kind::Evil, b"X");
-            }
-        }
-        // PHP passes a back quote on that MySQL reads as the beginning of a comment.
-        if self.length > 2
-            && let Some(last) = self.kept.get_mut(self.length - 1)
-            && last.kind == Kind::Bareword
-            && (last.open, last.close, last.text.len()) == (b'`', 0, 0)
-        {
-            last.kind = Kind::Comment;
-        }
-        self
-    }
-
-    pub(super) fn tokens(&self) -> &[Token<'a>] {
-        self.kept.get(..self.length).unwrap_or_default()
-    }
-
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.tokens().iter().map(|token| token.kind))
-    }
-}
-
-/// How the folder goes on after the rules for pairs.
-enum Next {
-    /// The pair has changed: look at it again.
-    Again,
-    /// Look at three tokens.
-    Third,
-    /// No engine agrees with another on this.
-    Evil,
-}
-
-struct Folder<'a> {
     lexer: Lexer<'a>,
     kept: [Token<'a>; SLOTS],
     /// How many tokens are kept: where the next one goes.
@@ -81,13 +22,70 @@ struct Folder<'a> {
     comment: Option<Token<'a>>,
 }
 
-impl<'a> Folder<'a> {
-    fn run(mut self) -> Folded<'a> {
+/// One more than a fingerprint needs: the sixth token tells what the fifth is.
+const SLOTS: usize = LONGEST + 1;
+
+/// How the folder goes on after the rules for pairs.
+enum Next {
+    /// The pair has changed: look at it again.
+    Again,
+    /// Look at three tokens.
+    Third,
+    /// No engine agrees with another on this.
+    Evil,
+}
+
+impl<'a> Folded<'a> {
+    /// Reads and folds an input, as if the quote `inside` stood before it.
+    pub(super) fn read(input: &'a [u8], inside: Option<u8>, dialect: Dialect) -> Self {
+        let lexer = Lexer::new(input, inside, dialect);
+        let mut folded =
+            Self { lexer, kept: [Token::NONE; SLOTS], end: 0, left: 0, more: true, comment: None };
+        folded.run();
+        folded
+    }
+
+    /// What is left.
+    pub(super) fn tokens(&self) -> &[Token<'a>] {
+        self.kept.get(..self.end).unwrap_or_default()
+    }
+
+    /// How many tokens were read, those folded away included.
+    pub(super) fn count(&self) -> usize {
+        self.lexer.count
+    }
+
+    /// Whether the MySQL dialect would read it otherwise.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.lexer.ambiguous
+    }
+
+    /// Makes the last corrections, after which the kinds of what is left are the fingerprint.
+    pub(super) fn settle(&mut self) {
+        if self.tokens().iter().any(|token| token.kind == Kind::Evil) {
+            self.end = 1;
+            self.set(0, Token::new(Kind::Evil, b"X"));
+        }
+        // PHP passes a back quote on that MySQL reads as the beginning of a comment.
+        if self.end > 2
+            && let Some(last) = self.kept.get_mut(self.end - 1)
+            && last.kind == Kind::Bareword
+            && (last.open, last.close, last.text.len()) == (b'`', 0, 0)
+        {
+            last.kind = Kind::Comment;
+        }
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.tokens().iter().map(|token| token.kind))
+    }
+
+    fn run(&mut self) {
         // What may stand before an operand says nothing.
         let first = self.lexer.find(|token| {
             !matches!(token.kind, Kind::Comment | Kind::LeftParen | Kind::SqlType) && !token.is_unary()
         });
-        let Some(first) = first else { return self.finish() };
+        let Some(first) = first else { return };
         self.push(first);
         loop {
             self.full_house();
@@ -99,10 +97,7 @@ impl<'a> Folder<'a> {
             }
             match self.fold_pair() {
                 Next::Again => continue,
-                Next::Evil => {
-                    let length = self.left + 2;
-                    return self.end_as(length);
-                }
+                Next::Evil => return,
                 Next::Third => {}
             }
             if self.fill(3) && !self.fold_triple() {
@@ -176,19 +171,13 @@ impl<'a> Folder<'a> {
         }
     }
 
-    fn finish(mut self) -> Folded<'a> {
+    fn finish(&mut self) {
         if self.end < LONGEST
             && let Some(comment) = self.comment.take()
         {
             self.push(comment);
         }
-        let length = self.end.min(LONGEST);
-        self.end_as(length)
-    }
-
-    fn end_as(self, length: usize) -> Folded<'a> {
-        let Lexer { count, ambiguous, .. } = self.lexer;
-        Folded { kept: self.kept, length, count, ambiguous }
+        self.end = self.end.min(LONGEST);
     }
 
     /// Takes away the last of the kept tokens, and moves the window back by one.
@@ -274,6 +263,7 @@ impl<'a> Folder<'a> {
             // MySQL accepts ``{``.``.id}``, and hardly anyone writes it.
             (Kind::LeftBrace, Kind::Bareword) if b.text.is_empty() => {
                 self.set_kind(left + 1, Kind::Evil);
+                self.end = left + 2;
                 return Next::Evil;
             }
             // ODBC's `{name expression}` is the expression.

@@ -23,21 +23,23 @@ pub(super) fn detect(input: &[u8]) -> Option<Fingerprint> {
     let has = |quote| memchr::memchr(quote, input).is_some();
     either(input, None)
         .or_else(|| has(b'\'').then(|| either(input, Some(b'\'')))?)
-        .or_else(|| has(b'"').then(|| attack(input, Folded::read(input, Some(b'"'), Dialect::Mysql)))?)
+        .or_else(|| has(b'"').then(|| attack(input, &mut Folded::read(input, Some(b'"'), Dialect::Mysql)))?)
 }
 
 /// Reads in the ANSI dialect, and in MySQL's if that makes a difference.
 fn either(input: &[u8], inside: Option<u8>) -> Option<Fingerprint> {
-    let folded = Folded::read(input, inside, Dialect::Ansi);
-    let again = folded.ambiguous;
-    attack(input, folded)
-        .or_else(|| again.then(|| attack(input, Folded::read(input, inside, Dialect::Mysql)))?)
+    let mut folded = Folded::read(input, inside, Dialect::Ansi);
+    let found = attack(input, &mut folded);
+    if found.is_some() || !folded.is_ambiguous() {
+        return found;
+    }
+    attack(input, &mut Folded::read(input, inside, Dialect::Mysql))
 }
 
-fn attack(input: &[u8], folded: Folded<'_>) -> Option<Fingerprint> {
-    let folded = folded.settle();
+fn attack(input: &[u8], folded: &mut Folded<'_>) -> Option<Fingerprint> {
+    folded.settle();
     let fingerprint = folded.fingerprint();
-    (fingerprint.is_known() && !benign::is_benign(input, &folded)).then_some(fingerprint)
+    (fingerprint.is_known() && !benign::is_benign(input, folded)).then_some(fingerprint)
 }
 
 /// The tokens of an input as it is, as text.

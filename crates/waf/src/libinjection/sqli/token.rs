@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use super::words;
+
 /// How much of its text a token keeps, bytes. No keyword is longer, so that cut text equals none.
 const KEPT: usize = 31;
 
@@ -58,8 +60,8 @@ impl Kind {
 pub(super) enum Text<'a> {
     /// As it stands in the input.
     Cut(&'a [u8]),
-    /// Of several tokens, with a blank between them, as far as the length goes.
-    Joined([u8; KEPT], usize),
+    /// That of a phrase: of several tokens, with a blank between them, as far as the length goes.
+    Joined([u8; words::LONGEST], u8),
 }
 
 impl Deref for Text<'_> {
@@ -68,7 +70,7 @@ impl Deref for Text<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Cut(text) => text,
-            Self::Joined(bytes, length) => bytes.get(..*length).unwrap_or(bytes),
+            Self::Joined(bytes, length) => bytes.get(..usize::from(*length)).unwrap_or(bytes),
         }
     }
 }
@@ -98,11 +100,14 @@ impl<'a> Token<'a> {
         Self { kind, text: Text::Cut(kept), open: 0, close: 0, at_signs: 0 }
     }
 
-    /// Two tokens as one.
+    /// Two tokens as one, which is a phrase of the table.
     pub(super) fn joined(kind: Kind, first: &Self, second: &Self) -> Self {
-        let mut bytes = [0; KEPT];
+        let (mut bytes, mut length) = ([0; words::LONGEST], 0);
         let text = first.text.iter().chain(b" ").chain(second.text.iter());
-        let length = bytes.iter_mut().zip(text).map(|(slot, byte)| *slot = *byte).count();
+        for (slot, byte) in bytes.iter_mut().zip(text) {
+            *slot = *byte;
+            length += 1;
+        }
         Self { text: Text::Joined(bytes, length), ..Self::new(kind, &[]) }
     }
 

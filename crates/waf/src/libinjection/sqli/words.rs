@@ -44,6 +44,11 @@ pub(super) fn bracketed(rest: &[u8]) -> Lexed<'_> {
 
 /// The phrase that two words make: `UNION` and `ALL`.
 pub(super) fn phrase<'a>(first: &Token<'a>, second: &Token<'a>) -> Option<Token<'a>> {
+    let letter = first.text.first()?.to_ascii_uppercase().checked_sub(b'A')?;
+    let lengths = OPENERS.get(usize::from(letter))?;
+    if lengths >> first.text.len() & 1 == 0 {
+        return None;
+    }
     let word = find_joined([&*first.text, b" ", &*second.text])?;
     Some(Token::joined(word.kind, first, second))
 }
@@ -73,12 +78,16 @@ fn find_joined<const N: usize>(parts: [&[u8]; N]) -> Option<&'static Word> {
 
 /// The lengths of words, bytes.
 const SHORTEST: usize = 2;
-const LONGEST: usize = 29;
+pub(super) const LONGEST: usize = 29;
 
 /// The table, in the order of its source.
 static WORDS: [Word; COUNT] = words();
 /// A hash table of open addressing over it, about half full.
 static SLOTS: [u16; 2048] = slots();
+
+/// By the letter they begin with, how long the texts are that something may be added to: a bit for each length. Most
+/// pairs of words are no phrase, and need no look at the table then.
+static OPENERS: [u32; 26] = openers();
 
 /// FNV-1a.
 const HASH_START: u32 = 0x811c_9dc5;
@@ -138,4 +147,23 @@ const fn slots() -> [u16; 2048] {
         slots[slot] = index as u16;
     }
     slots
+}
+
+#[expect(clippy::indexing_slicing, reason = "run by the compiler only, where a wrong index is an error")]
+const fn openers() -> [u32; 26] {
+    let words = words();
+    let mut openers = [0; 26];
+    let mut index = 0;
+    while index < COUNT {
+        let text = words[index].text;
+        let mut length = 0;
+        while length < text.len() {
+            if text[length] == b' ' {
+                openers[(text[0] - b'A') as usize] |= 1 << length;
+            }
+            length += 1;
+        }
+        index += 1;
+    }
+    openers
 }
