@@ -82,7 +82,7 @@ const FORMATS: &[(&str, &str, &str)] = &[
     ),
     (
         "path",
-        "A path; `{name}` takes one segment, a last `{*name}` the rest (one byte or more). It is compared with the \
+        "A path; `{name}` takes one segment, a last `{*name}` the rest, which may be empty. It is compared with the \
          normalized path, in which dot segments and double slashes are resolved and each character has one spelling.",
         "`\"/titles/{id}\"`, `\"/files/{*rest}\"`",
     ),

@@ -50,21 +50,20 @@ impl From<Vec<Piece>> for Template {
 }
 
 impl Template {
-    /// The path, if each value is there, not empty, and means nothing but itself: the whole is what
-    /// [`Target::parse`] finds canonical. A path parameter is canonical already; one that took several segments keeps
-    /// its slashes.
+    /// The path, if each value is there and means nothing but itself: the whole is what [`Target::parse`] finds
+    /// canonical. A path parameter is canonical already; one that took the rest of a path keeps its slashes and may be
+    /// empty. No other value may.
     #[must_use]
     pub fn path(&self, values: &Values<'_>) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
-            let before = out.len();
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Param(name) => out.push_str(values.params.get(name)?),
-                _ => percent_encode_segment(&value(piece, values)?, &mut out),
-            }
-            if out.len() == before {
-                return None;
+                _ => {
+                    let value = value(piece, values).filter(|value| !value.is_empty())?;
+                    percent_encode_segment(&value, &mut out);
+                }
             }
         }
         let target = Target::parse(out.as_bytes()).ok()?;
@@ -173,7 +172,8 @@ mod tests {
         let path = |param: &str| with(param, "", "", |input| template(Piece::Param("p".into())).path(input));
         assert_eq!(path("x%20y").as_deref(), Some("/a/x%20y"));
         assert_eq!(path("b/c").as_deref(), Some("/a/b/c"));
-        for bad in ["", "..", "b/../c", "b//c", "x?y", "x#y", "x y", "%2e%2e", "a%2fb"] {
+        assert_eq!(path("").as_deref(), Some("/a/"));
+        for bad in ["..", "b/../c", "b//c", "x?y", "x#y", "x y", "%2e%2e", "a%2fb"] {
             assert_eq!(path(bad), None, "{bad}");
         }
     }

@@ -181,7 +181,7 @@ impl Node {
         };
         self.literal.get(segment).is_some_and(|node| step(node, search))
             || (!segment.is_empty() && self.param.as_deref().is_some_and(|node| step(node, search)))
-            || (!path.is_empty() && search.judge(&self.rest))
+            || search.judge(&self.rest)
     }
 }
 
@@ -337,6 +337,8 @@ mod tests {
             ("GET", "x", "/a/b", &[("X-V", "2")], 6),
             ("GET", "x", "/a/b/c", &[], 7),
             ("GET", "x", "/a/b/d", &[], 0),
+            ("GET", "x", "/", &[], 0),
+            ("GET", "x", "/a/", &[], 0),
             ("GET", "x", "/q?k=12", &[], 8),
             ("GET", "x", "/q?k=x", &[], 0),
         ] {
@@ -351,6 +353,9 @@ mod tests {
         let mut exchange = exchange("GET", "x", "/a/7/b/c", &[]);
         assert_eq!(router.find(&mut exchange), Ok(0));
         assert_eq!((exchange.params.get("id"), exchange.params.get("rest")), (Some("7"), Some("b/c")));
+        let mut exchange = self::exchange("GET", "x", "/a/7/", &[]);
+        assert_eq!(router.find(&mut exchange), Ok(0));
+        assert_eq!(exchange.params.get("rest"), Some(""));
     }
 
     #[test]

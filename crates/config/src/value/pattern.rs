@@ -12,7 +12,8 @@ use super::{ValueError, string_value};
 pub struct HostPattern(String);
 
 /// A path to match, against the normalized path: exact (`"/health"`), with parameters that take one segment
-/// (`"/titles/{id}"`), and with a last parameter that takes the rest (`"/files/{*rest}"`, one byte or more).
+/// (`"/titles/{id}"`), and with a last parameter that takes the rest, which may be
+/// empty (`"/files/{*rest}"`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathPattern {
     text: String,
