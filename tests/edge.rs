@@ -643,12 +643,6 @@ fn f_path_forms_are_read_once() {
             match = {{ path = "/admin/{{*rest}}" }}
             upstream = "origin"
             addresses = {{ deny = ["127.0.0.0/8"] }}
-            # The rest is one byte or more.
-            [[route]]
-            name = "admin-folder"
-            match = {{ path = "/admin/" }}
-            upstream = "origin"
-            addresses = {{ deny = ["127.0.0.0/8"] }}
             [[route]]
             name = "admin-itself"
             match = {{ path = "/admin" }}
