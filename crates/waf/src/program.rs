@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::body::xml;
 use crate::macros::{Names, TxNames, TxSlot};
 use crate::operator::{Op, Pattern, PatternId};
 use crate::prefilter::Prefilter;
@@ -184,6 +185,8 @@ pub struct Program {
     pub(crate) names: TxNames,
     pub(crate) known: KnownSlots,
     pub(crate) settings: Settings,
+    /// The paths that rules ask of XML bodies.
+    pub(crate) xml_paths: Vec<xml::Path>,
 }
 
 /// What can be known of a rule from outside, for listings.

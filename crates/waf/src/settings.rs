@@ -12,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) json_depth_limit: usize,
     pub(crate) arguments_limit: usize,
     pub(crate) argument_separator: u8,
+    pub(crate) upload_file_limit: usize,
     pub(crate) response_body_access: bool,
     pub(crate) response_body_limit: usize,
     pub(crate) response_body_limit_action: LimitAction,
@@ -31,6 +32,7 @@ impl Default for Settings {
             json_depth_limit: 512,
             arguments_limit: 1000,
             argument_separator: b'&',
+            upload_file_limit: 100,
             response_body_access: false,
             response_body_limit: 524_288,
             response_body_limit_action: LimitAction::ProcessPartial,
@@ -57,6 +59,8 @@ pub enum DirectiveEffect {
     ArgumentsLimit,
     /// `SecArgumentSeparator`
     ArgumentSeparator,
+    /// `SecUploadFileLimit`
+    UploadFileLimit,
     /// `SecResponseBodyAccess`
     ResponseBodyAccess,
     /// `SecResponseBodyLimit`
@@ -137,7 +141,7 @@ table! {
     "SecTmpSaveUploadedFiles" MEMORY, "Whether uploads are kept.";
     "SecUnicodeMapFile" DirectiveEffect::Accepted("the best-fit map to ASCII is built in"), "Unicode map.";
     "SecUploadDir" MEMORY, "Directory of uploads.";
-    "SecUploadFileLimit" MEMORY, "Most files of an upload.";
+    "SecUploadFileLimit" DirectiveEffect::UploadFileLimit, "Most files of an upload, 100 by default; more are MULTIPART_FILE_LIMIT_EXCEEDED.";
     "SecUploadFileMode" MEMORY, "Mode of uploaded files.";
     "SecUploadKeepFiles" MEMORY, "Whether uploads are kept.";
     "SecWebAppId" STORES, "Name space of persistent collections.";

@@ -45,9 +45,6 @@ macro_rules! table {
     };
 }
 
-const MULTIPART: Shape =
-    Shape::Planned("comes with the multipart parser; until then REQUEST_BODY holds the raw body");
-const XML: Shape = Shape::Planned("comes with the XML processor; until then REQUEST_BODY holds the raw body");
 const STORE: Shape = Shape::Planned("persistent collections are not kept; use the gateway's rate limits");
 
 table! {
@@ -61,10 +58,10 @@ table! {
     AuthType "AUTH_TYPE" Shape::Scalar, true, "The scheme of the Authorization field, such as `Basic`.";
     Duration "DURATION" Shape::Scalar, false, "Microseconds since the transaction began.";
     Env "ENV" Shape::Collection, true, "An environment variable of the gateway; needs a selector.";
-    Files "FILES" MULTIPART, true, "File names of multipart parts.";
-    FilesCombinedSize "FILES_COMBINED_SIZE" MULTIPART, true, "Bytes of all uploaded files.";
-    FilesNames "FILES_NAMES" MULTIPART, true, "Names of the multipart parts that carry files.";
-    FilesSizes "FILES_SIZES" MULTIPART, true, "Bytes of each uploaded file.";
+    Files "FILES" Shape::Collection, true, "File names of multipart parts.";
+    FilesCombinedSize "FILES_COMBINED_SIZE" Shape::Scalar, true, "Bytes of all uploaded files.";
+    FilesNames "FILES_NAMES" Shape::Collection, true, "Names of the multipart parts that carry files.";
+    FilesSizes "FILES_SIZES" Shape::Collection, true, "Bytes of each uploaded file.";
     Geo "GEO" Shape::Planned("address databases belong to the gateway's IP lists"), true, "Where an address is.";
     Global "GLOBAL" STORE, true, "A persistent collection.";
     HighestSeverity "HIGHEST_SEVERITY" Shape::Scalar, false, "Lowest severity number of the rules matched so far; 255 before.";
@@ -74,11 +71,23 @@ table! {
     MatchedVarName "MATCHED_VAR_NAME" Shape::Scalar, false, "Full name of the variable that matched last.";
     MatchedVars "MATCHED_VARS" Shape::Collection, false, "All values the current chain matched.";
     MatchedVarsNames "MATCHED_VARS_NAMES" Shape::Collection, false, "Full names of all variables the current chain matched.";
-    MultipartFilename "MULTIPART_FILENAME" MULTIPART, true, "File names as the parts wrote them.";
-    MultipartName "MULTIPART_NAME" MULTIPART, true, "Names as the parts wrote them.";
-    MultipartPartHeaders "MULTIPART_PART_HEADERS" MULTIPART, true, "Header lines of the parts.";
-    MultipartStrictError "MULTIPART_STRICT_ERROR" MULTIPART, true, "1 when the multipart body bends the grammar.";
-    MultipartUnmatchedBoundary "MULTIPART_UNMATCHED_BOUNDARY" MULTIPART, true, "1 when data look like a boundary.";
+    MultipartBoundaryQuoted "MULTIPART_BOUNDARY_QUOTED" Shape::Scalar, true, "1 when the boundary was quoted.";
+    MultipartBoundaryWhitespace "MULTIPART_BOUNDARY_WHITESPACE" Shape::Scalar, true, "1 when there was white space around the boundary's `=`.";
+    MultipartCrlfLfLines "MULTIPART_CRLF_LF_LINES" Shape::Scalar, true, "1 when lines ended in CRLF here and LF there.";
+    MultipartDataAfter "MULTIPART_DATA_AFTER" Shape::Scalar, true, "1 when data followed the last boundary.";
+    MultipartDataBefore "MULTIPART_DATA_BEFORE" Shape::Scalar, true, "1 when data preceded the first boundary.";
+    MultipartFilename "MULTIPART_FILENAME" Shape::Collection, true, "File names as the parts wrote them, `filename*` decoded.";
+    MultipartFileLimitExceeded "MULTIPART_FILE_LIMIT_EXCEEDED" Shape::Scalar, true, "1 when there were more files than SecUploadFileLimit.";
+    MultipartHeaderFolding "MULTIPART_HEADER_FOLDING" Shape::Scalar, true, "1 when a header of a part went over several lines.";
+    MultipartInvalidHeaderFolding "MULTIPART_INVALID_HEADER_FOLDING" Shape::Scalar, true, "1 when such a line began with something else than a space or tab.";
+    MultipartInvalidPart "MULTIPART_INVALID_PART" Shape::Scalar, true, "1 when a part had no name.";
+    MultipartInvalidQuoting "MULTIPART_INVALID_QUOTING" Shape::Scalar, true, "1 when a name was in apostrophes.";
+    MultipartLfLine "MULTIPART_LF_LINE" Shape::Scalar, true, "1 when a line ended in LF alone.";
+    MultipartMissingSemicolon "MULTIPART_MISSING_SEMICOLON" Shape::Scalar, true, "1 when a semicolon was missing before a parameter.";
+    MultipartName "MULTIPART_NAME" Shape::Collection, true, "Names as the parts wrote them.";
+    MultipartPartHeaders "MULTIPART_PART_HEADERS" Shape::Collection, true, "Header lines of the parts, by the part's name.";
+    MultipartStrictError "MULTIPART_STRICT_ERROR" Shape::Scalar, true, "1 when the multipart body is broken or bends the grammar.";
+    MultipartUnmatchedBoundary "MULTIPART_UNMATCHED_BOUNDARY" Shape::Scalar, true, "1 when a boundary is missing or disguised, 2 when other lines look like one.";
     OutboundDataError "OUTBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the response body was longer than the limit.";
     QueryString "QUERY_STRING" Shape::Scalar, true, "The query as sent, without the question mark.";
     RemoteAddr "REMOTE_ADDR" Shape::Scalar, true, "The client's address.";
@@ -86,11 +95,11 @@ table! {
     RemotePort "REMOTE_PORT" Shape::Scalar, true, "The client's port.";
     ReqbodyError "REQBODY_ERROR" Shape::Scalar, true, "1 when the request body could not be parsed.";
     ReqbodyErrorMsg "REQBODY_ERROR_MSG" Shape::Scalar, true, "Why the request body could not be parsed.";
-    ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON or MULTIPART; unset for other bodies.";
+    ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON, MULTIPART or XML; unset for other bodies.";
     ReqbodyProcessorError "REQBODY_PROCESSOR_ERROR" Shape::Scalar, true, "As REQBODY_ERROR.";
     ReqbodyProcessorErrorMsg "REQBODY_PROCESSOR_ERROR_MSG" Shape::Scalar, true, "As REQBODY_ERROR_MSG.";
     RequestBasename "REQUEST_BASENAME" Shape::Scalar, true, "What follows the path's last slash or backslash.";
-    RequestBody "REQUEST_BODY" Shape::Scalar, true, "The raw body, for urlencoded bodies and those no processor reads.";
+    RequestBody "REQUEST_BODY" Shape::Scalar, true, "The raw body: of urlencoded bodies, those no processor reads or could read, and where it is forced.";
     RequestBodyLength "REQUEST_BODY_LENGTH" Shape::Scalar, true, "Bytes of the body.";
     RequestCookies "REQUEST_COOKIES" Shape::Collection, true, "Cookies, as sent.";
     RequestCookiesNames "REQUEST_COOKIES_NAMES" Shape::Collection, true, "Names of the cookies.";
@@ -128,7 +137,7 @@ table! {
     UniqueId "UNIQUE_ID" Shape::Scalar, true, "The request id.";
     UrlencodedError "URLENCODED_ERROR" Shape::Scalar, true, "1 when an argument holds a `%` without two hexadecimal digits.";
     User "USER" STORE, true, "A persistent collection.";
-    Xml "XML" XML, true, "Text and attributes of an XML body.";
+    Xml "XML" Shape::Collection, true, "Text and attributes of an XML body; needs a path, such as `XML:/*` or `XML://@*`.";
 }
 
 impl Var {
@@ -156,6 +165,8 @@ impl Var {
                 | Self::RequestHeadersNames
                 | Self::RequestCookiesNames
                 | Self::ResponseHeadersNames
+                | Self::FilesNames
+                | Self::MultipartName
         )
     }
 }

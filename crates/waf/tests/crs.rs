@@ -50,7 +50,7 @@ fn absent() -> bool {
 }
 
 #[test]
-fn rules_accepted_so_far() {
+fn every_rule_is_accepted() {
     if absent() {
         return;
     }
@@ -71,29 +71,70 @@ fn rules_accepted_so_far() {
     let mut reasons: Vec<String> = errors.iter().map(|error| error.message.clone()).collect();
     reasons.sort();
     reasons.dedup();
-    eprintln!("CRS: {accepted} of {} rules accepted; not yet: {}", rules.len(), reasons.join(", "));
-    assert!(accepted >= 513);
+    eprintln!("CRS: {accepted} of {} rules accepted {}", rules.len(), reasons.join(", "));
+    assert_eq!(accepted, rules.len());
 }
 
-/// CRS without what is not there yet: those variables are taken out of the lists.
 fn program() -> Arc<Program> {
     let mut sources = SourceMap::new();
     let setup = sources.add("setup.conf", SETUP);
     let mut directives = portcullis_seclang::parse(&sources, setup).directives;
     directives.extend(load(&files(), &Disk, &mut sources).directives);
-    for directive in &mut directives {
-        let DirectiveKind::Rule(rule) = &mut directive.kind else { continue };
-        let missing = ["XML", "FILES", "FILES_NAMES", "FILES_COMBINED_SIZE", "MULTIPART_PART_HEADERS"];
-        rule.variables.retain(|variable| !missing.contains(&variable.name.as_str()));
-    }
     match build(&directives, &sources, &FileSystem) {
         Ok((program, _)) => Arc::new(program),
         Err(found) => panic!("{}", found.to_text(&sources)),
     }
 }
 
-fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Report {
-    let request = input.request();
+/// What a server does to a request before a rule engine sees it; the tests were written for one. `None`: it refuses.
+fn front_end(mut request: ftw::Request) -> Option<ftw::Request> {
+    let is =
+        |name: &'static str| move |field: &(Vec<u8>, Vec<u8>)| field.0.eq_ignore_ascii_case(name.as_bytes());
+    // RFC 9112, 2.2 and RFC 9110, 5.5: no bare CR in a field.
+    if request.fields.iter().any(|(_, value)| value.contains(&b'\r')) {
+        return None;
+    }
+    // RFC 9112, 6.3: Transfer-Encoding overrides Content-Length, which is removed.
+    let chunked = request.fields.iter().any(is("Transfer-Encoding"));
+    if chunked {
+        request.fields.retain(|field| !is("Content-Length")(field));
+    } else if !request.fields.iter().any(is("Content-Length")) {
+        // Neither of them: there is no body.
+        request.body.clear();
+    }
+    // Apache (httpd-overrides of CRS) joins fields of one name, as RFC 9110, 5.2 allows.
+    if let [first, second] =
+        request.fields.iter().filter(|field| is("Content-Type")(field)).collect::<Vec<_>>()[..]
+    {
+        let joined = [&first.1[..], &second.1[..]].join(&b", "[..]);
+        request.fields.retain(|field| !is("Content-Type")(field));
+        request.fields.push((b"Content-Type".to_vec(), joined));
+    }
+    // RFC 1945, 3.1: a request line without a version.
+    if request.version.is_empty() {
+        request.version = b"HTTP/0.9".to_vec();
+    }
+    Some(request)
+}
+
+/// The report as ModSecurity's log has it, as far as the tests look.
+fn log(report: &Report) -> String {
+    let lines = report.matches.iter().map(|found| {
+        let (id, msg, data, variable) = (found.rule_id, &found.msg, &found.logdata, &found.variable);
+        format!("[id \"{id}\"] [msg \"{msg}\"] [data \"{data}\"] [variable \"{variable}\"]\n")
+    });
+    lines.collect()
+}
+
+fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Option<Report> {
+    let mut request = input.request();
+    // go-ftw completes requests of these methods also when they have no body.
+    let has = |name: &str| request.field(name).is_some();
+    let complete = input.autocomplete_headers != Some(false) && input.encoded_request.is_none();
+    if complete && request.method == b"POST" && !has("Content-Length") && !has("Transfer-Encoding") {
+        request.fields.push((b"Content-Length".to_vec(), b"0".to_vec()));
+    }
+    let request = front_end(request)?;
     let mut transaction = Transaction::new(Arc::clone(program), Arc::clone(overlay), "1a2b3c4d5e6f");
     transaction.connection("127.0.0.2".parse().unwrap(), 40000, "127.0.0.1".parse().unwrap(), 80);
     transaction.request_line(&request.method, &request.target, &request.version);
@@ -113,11 +154,11 @@ fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Re
         &answer.unwrap_or_else(|| ftw::Reflection { status: 200, fields: Vec::new(), body: Vec::new() }).body,
     );
     transaction.check_response_body();
-    transaction.finish()
+    Some(transaction.finish())
 }
 
 #[test]
-fn tests_passed_so_far() {
+fn every_test_passes() {
     if absent() {
         return;
     }
@@ -129,8 +170,12 @@ fn tests_passed_so_far() {
             let mut wrong = Vec::new();
             for stage in &test.stages {
                 let report = run(&program, &overlay, &stage.input);
-                let fired = |id: &u32| report.matches.iter().any(|found| found.rule_id == *id);
+                let lines = report.as_ref().map(log).unwrap_or_default();
+                let fired = |id: &u32| lines.contains(&format!("[id \"{id}\"]"));
+                let says = |pattern: &String| regex::Regex::new(pattern).unwrap().is_match(&lines);
                 let log = &stage.output.log;
+                wrong.extend(log.match_regex.iter().filter(|pattern| !says(pattern)).cloned());
+                wrong.extend(log.no_match_regex.iter().filter(|pattern| says(pattern)).cloned());
                 wrong.extend(log.expect_ids.iter().filter(|id| !fired(id)).map(|id| format!("-{id}")));
                 wrong.extend(log.no_expect_ids.iter().filter(|id| fired(id)).map(|id| format!("+{id}")));
             }
@@ -142,9 +187,9 @@ fn tests_passed_so_far() {
         }
     }
     let total: usize = passed + failed.values().map(Vec::len).sum::<usize>();
-    eprintln!("CRS tests: {passed} of {total} pass so far");
+    eprintln!("CRS tests: {passed} of {total} pass");
     for (rule, tests) in failed {
         eprintln!("  {rule}: {}", tests.join(" "));
     }
-    assert!(passed >= 4815, "{passed} is fewer than there were");
+    assert_eq!(passed, total);
 }

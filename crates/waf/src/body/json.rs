@@ -1,5 +1,8 @@
 //! JSON bodies as arguments: `{"a":[{"b":1}]}` gives `json.a.0.b` = `1`.
 //!
+//! A key with an array or nothing in it is an argument too, with an empty value: the array's index would otherwise hide
+//! the key's end, `{}` the key, and attacks stand in keys as well.
+//!
 //! An iterative tokenizer of our own, because none on offer keeps raw numbers, duplicate keys and what came before an
 //! error, within a depth limit. Arguments found before an error stay: a body that breaks at its end must not hide what
 //! stands at its beginning.
@@ -91,8 +94,8 @@ impl<'a> Parser<'a> {
     /// Reads a scalar, or opens a container and moves to its first element (`true`).
     fn value(&mut self, depth: usize, sink: &mut dyn Sink) -> Result<bool, Error> {
         match self.peek() {
-            Some(b'{') => self.open(true, depth),
-            Some(b'[') => self.open(false, depth),
+            Some(b'{') => self.open(true, depth, sink),
+            Some(b'[') => self.open(false, depth, sink),
             Some(b'"') => {
                 let complete = self.string();
                 // An unterminated string still was data: it is looked at before the error is reported.
@@ -116,14 +119,19 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn open(&mut self, object: bool, depth: usize) -> Result<bool, Error> {
+    fn open(&mut self, object: bool, depth: usize, sink: &mut dyn Sink) -> Result<bool, Error> {
         if self.frames.len() >= depth {
             return Err(Error::Depth);
         }
         self.at += 1;
         self.space();
         let (close, path) = (if object { b'}' } else { b']' }, self.path.len());
-        if self.peek() == Some(close) {
+        let empty = self.peek() == Some(close);
+        if (empty || !object) && matches!(self.frames.last(), Some(Frame::Object { .. })) {
+            self.spend()?;
+            emit(sink, &self.path, b"")?;
+        }
+        if empty {
             self.at += 1;
             return Ok(false);
         }
@@ -320,11 +328,15 @@ mod tests {
     #[test]
     fn shapes() {
         for (input, expected) in [
-            (r#"{"a":{"b":1.50},"c":[true,null,"x"]}"#, "json.a.b=1.50 json.c.0=true json.c.1= json.c.2=x"),
+            (
+                r#"{"a":{"b":1.50},"c":[true,null,"x"]}"#,
+                "json.a.b=1.50 json.c= json.c.0=true json.c.1= json.c.2=x",
+            ),
             (r#"{"a":1,"a":2}"#, "json.a=1 json.a=2"),
             (r#""root""#, "json=root"),
             ("[]", ""),
             (r#"[[],{},[1]]"#, "json.2.0=1"),
+            (r#"{"a":[],"b":{},"c":{"d":[{}]}}"#, "json.a= json.b= json.c.d="),
             (r#"{"k\u0041\n":"\ud83d\ude00\ud800"}"#, "json.kA\n=\u{1f600}\u{fffd}"),
             (r#"{"a":"kept","b":}"#, "json.a=kept !"),
             (r#"{"a":"cut off"#, "json.a=cut off !"),

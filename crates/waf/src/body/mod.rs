@@ -1,7 +1,9 @@
 //! Request bodies: parsers that turn them into arguments.
 
 pub(crate) mod json;
+pub(crate) mod multipart;
 pub(crate) mod urlencoded;
+pub(crate) mod xml;
 
 /// Where parsed arguments go.
 pub(crate) trait Sink {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use portcullis_diag::{Diagnostic, Diagnostics, SourceMap, Span};
 use portcullis_seclang as ast;
 
+use crate::body::xml;
 use crate::codes;
 use crate::macros::Num;
 use crate::operator::{Op, Pattern, PatternId};
@@ -75,6 +76,7 @@ pub fn compile(set: RuleSet, sources: &SourceMap, data: &dyn DataFiles) -> (Opti
         lane_ids: HashMap::new(),
         links: Vec::new(),
         files: HashMap::new(),
+        xml_paths: Vec::new(),
     };
     let program = compiler.program(set);
     let program = program.filter(|_| !compiler.diagnostics.has_errors());
@@ -94,6 +96,7 @@ struct Compiler<'a> {
     lane_ids: HashMap<String, LaneId>,
     links: Vec<Link>,
     files: HashMap<usize, Arc<str>>,
+    xml_paths: Vec<xml::Path>,
 }
 
 /// A marker or rule that `skipAfter` can name: where in the file order, and where in each phase's order it leads.
@@ -145,6 +148,7 @@ impl Compiler<'_> {
             names,
             known,
             settings,
+            xml_paths: std::mem::take(&mut self.xml_paths),
         })
     }
 
@@ -265,6 +269,7 @@ impl Compiler<'_> {
         if let Some(known) = self.lane_ids.get(&key) {
             return *known;
         }
+        self.collect_xml_paths(&targets);
         let stable = targets.is_stable();
         let transformed = stable && !chain.is_empty();
         let base = transformed.then(|| self.lane(targets.clone(), Vec::new(), false, names));
@@ -273,6 +278,22 @@ impl Compiler<'_> {
         self.lanes.push(Lane { targets, chain: chain.into(), mask, every_form, stable, base });
         self.lane_ids.insert(key, id);
         id
+    }
+}
+
+impl Compiler<'_> {
+    /// XML bodies are searched for the paths of rules while they are read, so these must be known.
+    fn collect_xml_paths(&mut self, targets: &TargetSet) {
+        for target in targets.includes.iter().filter(|target| target.var == Var::Xml) {
+            let Key::Exact(text) = &target.key else { continue };
+            let known = self.xml_paths.iter().any(|path| path.source().as_bytes() == &**text);
+            // Those that are no paths have been reported when the rules were validated.
+            if let Ok(path) = xml::Path::parse(&String::from_utf8_lossy(text))
+                && !known
+            {
+                self.xml_paths.push(path);
+            }
+        }
     }
 }
 

@@ -171,6 +171,12 @@ impl Engine<'_> {
             Var::ResponseHeaders | Var::ResponseHeadersNames => {
                 self.entries(var, 4, &target.key, excludes, out)
             }
+            Var::Files | Var::FilesNames => self.entries(var, 5, &target.key, excludes, out),
+            Var::FilesSizes => self.entries(var, 6, &target.key, excludes, out),
+            Var::MultipartFilename => self.entries(var, 7, &target.key, excludes, out),
+            Var::MultipartName => self.entries(var, 8, &target.key, excludes, out),
+            Var::MultipartPartHeaders => self.entries(var, 9, &target.key, excludes, out),
+            Var::Xml => self.entries(var, 10, &target.key, excludes, out),
             Var::Tx => self.tx_items(&target.key, excludes, out),
             Var::MatchedVars | Var::MatchedVarsNames => self.matched_items(var, &target.key, excludes, out),
             Var::Env => {
@@ -198,7 +204,13 @@ impl Engine<'_> {
             1 => &state.args_post,
             2 => &state.request_headers,
             3 => &state.cookies,
-            _ => &state.response_headers,
+            4 => &state.response_headers,
+            5 => &state.upload.files,
+            6 => &state.upload.sizes,
+            7 => &state.upload.file_names,
+            8 => &state.upload.parts,
+            9 => &state.upload.headers,
+            _ => &state.xml,
         };
         let names = var.is_names();
         for entry in entries {

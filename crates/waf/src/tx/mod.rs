@@ -5,6 +5,7 @@ mod effects;
 mod engine;
 mod gather;
 mod request;
+mod request_body;
 mod state;
 mod values;
 
@@ -142,7 +143,7 @@ impl Transaction {
     /// Phase 2: the request is complete. To be called for requests without a body as well.
     pub fn check_request_body(&mut self) -> Option<Interruption> {
         let program = Arc::clone(&self.program);
-        self.active()?.process_body(&program.settings);
+        self.active()?.process_body(&program);
         self.run(Phase::RequestBody)
     }
 

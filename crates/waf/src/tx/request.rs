@@ -1,17 +1,12 @@
 //! From the parts of a message to variables.
 
 use super::state::{Entry, State};
-use crate::body::{Sink, json, media_type, urlencoded};
+use super::values::ValueId;
+use crate::body::media_type;
 use crate::rule::Processor;
 use crate::settings::Settings;
 use crate::transform::hex_value;
 use crate::variable::Var;
-
-/// Said in the report when a body went uninspected by a parser.
-pub(super) const NOTE_MULTIPART: &str =
-    "multipart body inspected as raw bytes: there is no multipart parser yet";
-pub(super) const NOTE_XML: &str = "XML body inspected as raw bytes: there is no XML processor yet";
-pub(super) const NOTE_ARGUMENTS: &str = "arguments beyond SecArgumentsLimit were not inspected one by one";
 
 impl State {
     /// Fills everything that comes from the request line.
@@ -50,33 +45,6 @@ impl State {
         self.urlencoded(query, settings, false);
     }
 
-    /// Parses urlencoded text into the arguments of the query or of the body.
-    fn urlencoded(&mut self, input: &[u8], settings: &Settings, body: bool) {
-        let mut buffers = std::mem::take(&mut self.pair);
-        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body };
-        let outcome = urlencoded::parse(input, settings.argument_separator, &mut buffers, &mut sink);
-        self.pair = buffers;
-        if outcome.invalid_encoding {
-            self.set_scalar(Var::UrlencodedError, b"1");
-        }
-        if outcome.truncated {
-            self.note(NOTE_ARGUMENTS);
-            if body {
-                self.body_error("more arguments than SecArgumentsLimit");
-            }
-        }
-    }
-
-    /// The body could not be taken apart as a whole: for rules to decide about.
-    fn body_error(&mut self, message: &str) {
-        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
-            self.set_scalar(var, b"1");
-        }
-        for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
-            self.set_scalar(var, message.as_bytes());
-        }
-    }
-
     pub(super) fn add_request_header(&mut self, name: &[u8], value: &[u8]) {
         let entry = self.entry(name, value);
         self.request_headers.push(entry);
@@ -99,7 +67,7 @@ impl State {
         }
     }
 
-    fn entry(&mut self, name: &[u8], value: &[u8]) -> Entry {
+    pub(super) fn entry(&mut self, name: &[u8], value: &[u8]) -> Entry {
         self.dirty = true;
         Entry { key: self.values.intern(name), value: self.values.intern(value) }
     }
@@ -120,15 +88,16 @@ impl State {
         }
     }
 
+    /// The value of the request's first Content-Type field.
+    pub(super) fn content_type(&self) -> ValueId {
+        let is_content_type =
+            |entry: &&Entry| self.values.get(entry.key).eq_ignore_ascii_case(b"content-type");
+        self.request_headers.iter().find(is_content_type).map_or(ValueId::NONE, |entry| entry.value)
+    }
+
     /// Chooses the body's parser by its media type. JSON and XML are for rules to choose (`ctl`).
     pub(super) fn choose_processor(&mut self) {
-        let values = &self.values;
-        let is_content_type = |entry: &&Entry| values.get(entry.key).eq_ignore_ascii_case(b"content-type");
-        let media_type = self
-            .request_headers
-            .iter()
-            .find(is_content_type)
-            .map_or(&b""[..], |entry| media_type(values.get(entry.value)));
+        let media_type = media_type(self.values.get(self.content_type()));
         let is =
             |name: &[u8]| media_type.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name));
         self.processor = if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
@@ -139,53 +108,6 @@ impl State {
         if let Some(processor) = self.processor {
             self.set_scalar(Var::ReqbodyProcessor, processor.name().as_bytes());
         }
-    }
-
-    /// Parses the request body and fills what comes from it.
-    pub(super) fn process_body(&mut self, settings: &Settings) {
-        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError, Var::InboundDataError] {
-            if !self.stored_scalar(var).is_some() {
-                self.set_scalar(var, b"0");
-            }
-        }
-        let length = self.request_body.len().to_string();
-        self.set_scalar(Var::RequestBodyLength, length.as_bytes());
-        if self.request_body.is_empty() {
-            return;
-        }
-        let body = std::mem::take(&mut self.request_body);
-        let raw = match self.processor {
-            Some(Processor::Urlencoded) => {
-                self.urlencoded(&body, settings, true);
-                true
-            }
-            Some(Processor::Json) => {
-                // What could not be parsed is looked at as it is.
-                !self.json(&body, settings) || self.force_body
-            }
-            Some(Processor::Multipart) => {
-                self.note(NOTE_MULTIPART);
-                true
-            }
-            Some(Processor::Xml) => {
-                self.note(NOTE_XML);
-                true
-            }
-            None => true,
-        };
-        if raw {
-            self.set_scalar(Var::RequestBody, &body);
-        }
-        self.request_body = body;
-        self.dirty = true;
-    }
-
-    /// Whether the body was JSON to its end.
-    fn json(&mut self, body: &[u8], settings: &Settings) -> bool {
-        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
-        let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) else { return true };
-        self.body_error(&error.message());
-        false
     }
 
     pub(super) fn fill_response_status(&mut self, status: u16) {
@@ -212,25 +134,6 @@ impl State {
     /// The media type of the response, without parameters.
     pub(super) fn response_media_type(&self) -> &[u8] {
         media_type(self.values.get(self.stored_scalar(Var::ResponseContentType)))
-    }
-}
-
-/// Takes arguments until the limit of the whole request is reached.
-struct Arguments<'a> {
-    state: &'a mut State,
-    limit: usize,
-    body: bool,
-}
-
-impl Sink for Arguments<'_> {
-    fn argument(&mut self, name: &[u8], value: &[u8]) -> bool {
-        if self.state.args_get.len() + self.state.args_post.len() >= self.limit {
-            return false;
-        }
-        let entry = self.state.entry(name, value);
-        let list = if self.body { &mut self.state.args_post } else { &mut self.state.args_get };
-        list.push(entry);
-        true
     }
 }
 

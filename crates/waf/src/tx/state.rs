@@ -20,6 +20,17 @@ pub(crate) struct Entry {
     pub(crate) value: ValueId,
 }
 
+/// What a multipart body holds besides arguments, by the parts' names.
+#[derive(Debug, Default)]
+pub(crate) struct Upload {
+    pub(crate) files: Vec<Entry>,
+    pub(crate) sizes: Vec<Entry>,
+    /// With those of `filename*`.
+    pub(crate) file_names: Vec<Entry>,
+    pub(crate) parts: Vec<Entry>,
+    pub(crate) headers: Vec<Entry>,
+}
+
 /// One value a rule looks at, under the variable the rule wrote.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
@@ -69,6 +80,9 @@ pub(crate) struct State {
     pub(crate) request_headers: Vec<Entry>,
     pub(crate) cookies: Vec<Entry>,
     pub(crate) response_headers: Vec<Entry>,
+    pub(crate) upload: Upload,
+    /// By path.
+    pub(crate) xml: Vec<Entry>,
     pub(crate) tx: Vec<TxValue>,
     /// TX variables whose names were made at run time.
     pub(crate) tx_named: Vec<(ValueId, TxValue)>,
@@ -120,6 +134,8 @@ impl Default for State {
             request_headers: Vec::new(),
             cookies: Vec::new(),
             response_headers: Vec::new(),
+            upload: Upload::default(),
+            xml: Vec::new(),
             tx: Vec::new(),
             tx_named: Vec::new(),
             matched: None,
@@ -190,6 +206,12 @@ impl State {
             &mut self.request_headers,
             &mut self.cookies,
             &mut self.response_headers,
+            &mut self.upload.files,
+            &mut self.upload.sizes,
+            &mut self.upload.file_names,
+            &mut self.upload.parts,
+            &mut self.upload.headers,
+            &mut self.xml,
         ] {
             entries.clear();
         }

@@ -90,6 +90,7 @@ impl<'a> Validator<'a> {
             }
             DirectiveEffect::JsonDepthLimit => settings.json_depth_limit = number(value)?,
             DirectiveEffect::ArgumentsLimit => settings.arguments_limit = number(value)?,
+            DirectiveEffect::UploadFileLimit => settings.upload_file_limit = number(value)?,
             DirectiveEffect::ArgumentSeparator => {
                 let &[byte] = value.as_bytes() else { return Err("one byte") };
                 settings.argument_separator = byte;

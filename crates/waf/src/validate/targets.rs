@@ -4,6 +4,7 @@ use portcullis_diag::{Diagnostic, suggest};
 use portcullis_seclang as ast;
 
 use super::Validator;
+use crate::body::xml;
 use crate::codes;
 use crate::target::{Exclusion, Key, Target, TargetSet};
 use crate::variable::{Shape, TABLE, Var};
@@ -59,8 +60,22 @@ impl Validator<'_> {
                 );
                 return None;
             }
+            if var == Var::Xml {
+                self.error(
+                    codes::SELECTOR,
+                    variable.span,
+                    "`XML` needs a path, as in `XML:/*` (all text) or `XML://@*` (all attributes)",
+                );
+                return None;
+            }
             return Some(Key::Any);
         };
+        if var == Var::Xml
+            && let Err(message) = xml::Path::parse(selector.text().as_str())
+        {
+            self.error(codes::SELECTOR, selector.text().span, message);
+            return None;
+        }
         if var.info().shape == Shape::Scalar {
             let message = format!("`{}` is a single value and takes no selector", var.info().name);
             self.error(codes::SELECTOR, selector.text().span, message);

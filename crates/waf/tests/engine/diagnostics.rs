@@ -17,7 +17,7 @@ fn findings(rules: &str) -> Vec<String> {
 /// One mistake each, and the finding it leads to.
 const MISTAKES: &[(&str, &str)] = &[
     (r#"SecRule ARGZ "@rx a" "id:1""#, "error[SEC0101]: unknown variable `ARGZ`"),
-    (r#"SecRule XML:/* "@rx a" "id:1""#, "error[SEC0102]: variable `XML` is not supported yet"),
+    (r#"SecRule GEO:COUNTRY_CODE "@rx a" "id:1""#, "error[SEC0102]: variable `GEO` is not supported yet"),
     (r#"SecRule ARGS "@rxx a" "id:1""#, "error[SEC0103]: unknown operator `@rxx`"),
     (r#"SecRule ARGS "@inspectFile a" "id:1""#, "error[SEC0104]: operator `@inspectFile` is not supported"),
     (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),

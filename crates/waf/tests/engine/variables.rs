@@ -2,7 +2,7 @@
 
 use portcullis_waf::OverlaySettings;
 
-use crate::common::{Message, check, get, post, program, send, verdict};
+use crate::common::{Message, check, get, post, program, send, try_program, verdict};
 
 /// All values of a target, in order, as `name=value`, in a phase.
 fn values(target: &str, phase: u8, message: &Message) -> String {
@@ -77,7 +77,7 @@ fn bodies() {
         (
             post("application/json", r#"{"a":[1,{"b":"x"}],"a":null}"#),
             "ARGS|REQUEST_BODY|REQBODY_ERROR",
-            "ARGS:json.a.0=1 ARGS:json.a.1.b=x ARGS:json.a= REQBODY_ERROR=0".to_owned(),
+            "ARGS:json.a= ARGS:json.a.0=1 ARGS:json.a.1.b=x ARGS:json.a= REQBODY_ERROR=0".to_owned(),
         ),
         (
             post("application/json", r#"{"a":1,"#),
@@ -93,9 +93,7 @@ fn bodies() {
         assert_eq!(values(target, 2, &message), expected, "{target}");
     }
     let multipart = post("multipart/form-data; boundary=x", "--x\r\n\r\nevil");
-    check("no parser: raw", "SecRule REQUEST_BODY \"@rx evil\" \"id:1,deny\"", &multipart, "1 deny 403@2");
-    let (report, _) = send(&program("SecAction \"id:1\""), &OverlaySettings::default(), &multipart, 9);
-    assert_eq!(report.notes, ["multipart body inspected as raw bytes: there is no multipart parser yet"]);
+    check("broken: raw", "SecRule REQUEST_BODY \"@rx evil\" \"id:1,deny\"", &multipart, "1 deny 403@2");
     check(
         "forced",
         r#"SecAction "id:9,phase:1,nolog,ctl:requestBodyProcessor=JSON,ctl:forceRequestBodyVariable=On"
@@ -179,4 +177,80 @@ fn reports() {
     assert_eq!((found.operator.as_str(), &*found.file, found.line), ("rx", "test.conf", 1));
     assert!(report.finished);
     assert_eq!(verdict(&report, interruption.as_ref()), "7 deny 403@2");
+}
+
+const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1&2\r\n--b\r\n\
+    Content-Disposition: form-data; name=\"f\"; filename=\"x.php\"\r\nContent-Type: text/plain\r\n\r\n<?php\r\n--b--\r\n";
+
+#[test]
+fn multipart_bodies() {
+    let form = post("multipart/form-data; boundary=b", FORM);
+    for (target, expected) in [
+        ("ARGS|ARGS_POST_NAMES|ARGS_COMBINED_SIZE", "ARGS:a=1&2 ARGS_POST_NAMES:a=a ARGS_COMBINED_SIZE=4"),
+        (
+            "FILES|FILES_NAMES|FILES_SIZES|FILES_COMBINED_SIZE",
+            "FILES:f=x.php FILES_NAMES:f=f FILES_SIZES:f=5 FILES_COMBINED_SIZE=5",
+        ),
+        (
+            "MULTIPART_NAME|MULTIPART_FILENAME",
+            "MULTIPART_NAME:a=a MULTIPART_NAME:f=f MULTIPART_FILENAME:f=x.php",
+        ),
+        ("&MULTIPART_PART_HEADERS:f", "&MULTIPART_PART_HEADERS:f=2"),
+        (
+            "MULTIPART_STRICT_ERROR|MULTIPART_UNMATCHED_BOUNDARY|MULTIPART_LF_LINE|REQBODY_ERROR|REQUEST_BODY",
+            "MULTIPART_STRICT_ERROR=0 MULTIPART_UNMATCHED_BOUNDARY=0 MULTIPART_LF_LINE=0 REQBODY_ERROR=0",
+        ),
+    ] {
+        assert_eq!(values(target, 2, &form), expected, "{target}");
+    }
+    let mixed = post("multipart/form-data; boundary=b", &FORM.replacen("--b\r\n", "--b\n", 1));
+    let target = "MULTIPART_STRICT_ERROR|MULTIPART_LF_LINE|MULTIPART_CRLF_LF_LINES";
+    assert_eq!(
+        values(target, 2, &mixed),
+        "MULTIPART_STRICT_ERROR=1 MULTIPART_LF_LINE=1 MULTIPART_CRLF_LF_LINES=1"
+    );
+    let broken = post("multipart/form-data; boundary=c", FORM);
+    let target = "MULTIPART_STRICT_ERROR|MULTIPART_UNMATCHED_BOUNDARY|REQBODY_ERROR|REQBODY_ERROR_MSG";
+    assert_eq!(
+        values(target, 2, &broken),
+        "MULTIPART_STRICT_ERROR=1 MULTIPART_UNMATCHED_BOUNDARY=1 REQBODY_ERROR=1 \
+         REQBODY_ERROR_MSG=Multipart parsing error: Multipart: No boundaries found in payload."
+    );
+    check(
+        "forced",
+        r#"SecAction "id:9,phase:1,nolog,ctl:forceRequestBodyVariable=On"
+           SecRule REQUEST_BODY "@contains <?php" "id:1""#,
+        &form,
+        "1",
+    );
+}
+
+#[test]
+fn xml_bodies() {
+    let rules = |targets: &str| {
+        format!(
+            r#"SecAction "id:9,phase:1,nolog,ctl:requestBodyProcessor=XML"
+               SecRule {targets} "@rx .*" "id:1,msg:'%{{MATCHED_VAR_NAME}}',logdata:'%{{MATCHED_VAR}}'""#
+        )
+    };
+    let good = "<a b='evil'>x<c>y</c></a>";
+    for (targets, body, expected) in [
+        ("XML:/*", good, "1=xy"),
+        ("XML://@*", good, "1=evil"),
+        ("XML:/a/c", good, "1=y"),
+        ("XML:/x", good, ""),
+        ("&XML://c", good, "1=1"),
+        ("REQUEST_BODY", good, ""),
+        ("REQBODY_ERROR", good, "1=0"),
+        ("REQBODY_ERROR_MSG", "<a>evil", "1=XML parsing error: the document ends too early."),
+        ("XML:/*", "<a>evil", "1=evil"),
+        ("REQUEST_BODY", "<a>evil", "1=<a>evil"),
+        ("REQBODY_ERROR", "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><a>&x;</a>", "1=1"),
+    ] {
+        check(targets, &rules(targets), &post("text/xml", body), expected);
+    }
+    for (target, expected) in [("XML", "needs a path"), ("XML:a", "is no path")] {
+        let error = try_program(&rules(target)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -1,0 +1,197 @@
+//! From the request body to variables.
+
+use super::state::State;
+use crate::body::{Sink, json, multipart, urlencoded, xml};
+use crate::program::Program;
+use crate::rule::Processor;
+use crate::settings::Settings;
+use crate::variable::Var;
+use multipart::Flag;
+
+/// Said in the report when arguments went uninspected.
+const NOTE_ARGUMENTS: &str = "arguments beyond SecArgumentsLimit were not inspected one by one";
+
+/// The flags of a multipart body as rules see them.
+const FLAGS: [(Flag, Var); 11] = [
+    (Flag::BoundaryQuoted, Var::MultipartBoundaryQuoted),
+    (Flag::BoundaryWhitespace, Var::MultipartBoundaryWhitespace),
+    (Flag::DataBefore, Var::MultipartDataBefore),
+    (Flag::DataAfter, Var::MultipartDataAfter),
+    (Flag::HeaderFolding, Var::MultipartHeaderFolding),
+    (Flag::LfLine, Var::MultipartLfLine),
+    (Flag::MissingSemicolon, Var::MultipartMissingSemicolon),
+    (Flag::InvalidQuoting, Var::MultipartInvalidQuoting),
+    (Flag::InvalidPart, Var::MultipartInvalidPart),
+    (Flag::InvalidHeaderFolding, Var::MultipartInvalidHeaderFolding),
+    (Flag::FileLimitExceeded, Var::MultipartFileLimitExceeded),
+];
+
+impl State {
+    /// Parses the request body and fills what comes from it.
+    pub(super) fn process_body(&mut self, program: &Program) {
+        let zero = self.values.intern(b"0");
+        for var in [
+            Var::ReqbodyError,
+            Var::ReqbodyProcessorError,
+            Var::InboundDataError,
+            Var::FilesCombinedSize,
+            Var::MultipartStrictError,
+            Var::MultipartUnmatchedBoundary,
+        ] {
+            if !self.stored_scalar(var).is_some() {
+                self.set_scalar_id(var, zero);
+            }
+        }
+        let length = self.request_body.len().to_string();
+        self.set_scalar(Var::RequestBodyLength, length.as_bytes());
+        if self.request_body.is_empty() {
+            return;
+        }
+        let body = std::mem::take(&mut self.request_body);
+        let settings = &program.settings;
+        let parsed = match self.processor {
+            Some(Processor::Urlencoded) => {
+                self.urlencoded(&body, settings, true);
+                false
+            }
+            Some(Processor::Json) => self.json(&body, settings),
+            Some(Processor::Multipart) => self.multipart(&body, settings),
+            Some(Processor::Xml) => self.xml(&body, &program.xml_paths),
+            None => false,
+        };
+        // What could not be parsed is looked at as it is.
+        if !parsed || self.force_body {
+            self.set_scalar(Var::RequestBody, &body);
+        }
+        self.request_body = body;
+        self.dirty = true;
+    }
+
+    /// Parses urlencoded text into the arguments of the query or of the body.
+    pub(super) fn urlencoded(&mut self, input: &[u8], settings: &Settings, body: bool) {
+        let mut buffers = std::mem::take(&mut self.pair);
+        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body };
+        let outcome = urlencoded::parse(input, settings.argument_separator, &mut buffers, &mut sink);
+        self.pair = buffers;
+        if outcome.invalid_encoding {
+            self.set_scalar(Var::UrlencodedError, b"1");
+        }
+        if outcome.truncated {
+            self.note(NOTE_ARGUMENTS);
+            if body {
+                self.body_error("more arguments than SecArgumentsLimit");
+            }
+        }
+    }
+
+    /// The body could not be taken apart as a whole: for rules to decide about.
+    fn body_error(&mut self, message: &str) {
+        for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
+            self.set_scalar(var, b"1");
+        }
+        for var in [Var::ReqbodyErrorMsg, Var::ReqbodyProcessorErrorMsg] {
+            self.set_scalar(var, message.as_bytes());
+        }
+    }
+
+    /// Whether the body was JSON to its end.
+    fn json(&mut self, body: &[u8], settings: &Settings) -> bool {
+        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
+        let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) else { return true };
+        self.body_error(&error.message());
+        false
+    }
+
+    /// Whether the body was a form to its end.
+    fn multipart(&mut self, body: &[u8], settings: &Settings) -> bool {
+        let content_type = self.content_type();
+        let mut parser = multipart::Parser::new(self.values.get(content_type), settings.upload_file_limit);
+        let mut form = Form { state: self, limit: settings.arguments_limit, size: 0 };
+        parser.push(body, &mut form);
+        let outcome = parser.finish(&mut form);
+        let size = form.size.to_string();
+        self.set_scalar(Var::FilesCombinedSize, size.as_bytes());
+        let mut flag = |var: Var, raised: bool| self.set_scalar(var, if raised { b"1" } else { b"0" });
+        for (bit, var) in FLAGS {
+            flag(var, outcome.flags.has(bit));
+        }
+        let both = outcome.flags.has(Flag::LfLine) && outcome.flags.has(Flag::CrlfLine);
+        flag(Var::MultipartCrlfLfLines, both);
+        flag(Var::MultipartStrictError, outcome.error.is_some() || outcome.flags.strict_error());
+        let unmatched = outcome.unmatched_boundary.to_string();
+        self.set_scalar(Var::MultipartUnmatchedBoundary, unmatched.as_bytes());
+        if let Some(error) = outcome.error {
+            self.body_error(&format!("Multipart parsing error: {error}"));
+        }
+        outcome.error.is_none()
+    }
+
+    /// Whether the body was XML to its end.
+    fn xml(&mut self, body: &[u8], paths: &[xml::Path]) -> bool {
+        let result = xml::parse(body, paths, &mut |path, value| {
+            let entry = self.entry(path.source().as_bytes(), value);
+            self.xml.push(entry);
+        });
+        let Err(error) = result else { return true };
+        self.body_error(&format!("XML parsing error: {error}"));
+        false
+    }
+}
+
+/// Takes arguments until the limit of the whole request is reached.
+struct Arguments<'a> {
+    state: &'a mut State,
+    limit: usize,
+    body: bool,
+}
+
+impl Sink for Arguments<'_> {
+    fn argument(&mut self, name: &[u8], value: &[u8]) -> bool {
+        if self.state.args_get.len() + self.state.args_post.len() >= self.limit {
+            return false;
+        }
+        let entry = self.state.entry(name, value);
+        let list = if self.body { &mut self.state.args_post } else { &mut self.state.args_get };
+        list.push(entry);
+        true
+    }
+}
+
+/// Takes the parts of a multipart body.
+struct Form<'a> {
+    state: &'a mut State,
+    limit: usize,
+    /// Bytes of all files.
+    size: usize,
+}
+
+impl multipart::Parts for Form<'_> {
+    fn header(&mut self, part: &[u8], line: &[u8]) {
+        let entry = self.state.entry(part, line);
+        self.state.upload.headers.push(entry);
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let part = self.state.entry(name, name);
+        self.state.upload.parts.push(part);
+        Arguments { state: self.state, limit: self.limit, body: true }.argument(name, value)
+    }
+
+    fn file(&mut self, name: &[u8], file_name: &[u8], extended: Option<&[u8]>, size: usize) -> bool {
+        if self.state.upload.files.len() >= self.limit {
+            return false;
+        }
+        self.size += size;
+        let part = self.state.entry(name, name);
+        self.state.upload.parts.push(part);
+        for file_name in [Some(file_name), extended].into_iter().flatten() {
+            let file = self.state.entry(name, file_name);
+            self.state.upload.file_names.push(file);
+            // Either of the two may be the one the application goes by.
+            self.state.upload.files.push(file);
+        }
+        let size = self.state.entry(name, size.to_string().as_bytes());
+        self.state.upload.sizes.push(size);
+        true
+    }
+}
