@@ -486,8 +486,9 @@ fn a_spent_budget_refuses_and_recovers() {
     let mut holding = RawClient::connect(gateway.public()).unwrap();
     holding.send("POST /held/x HTTP/1.1\r\nhost: a\r\ncontent-length: 80000\r\n\r\n").unwrap();
     holding.send(&body[..70_000]).unwrap();
-    // Until the gateway has read it, there is room for another.
-    let refused = (0..1000).map(|_| post()).find(|response| response.status() != 200).unwrap();
+    // Until the gateway has read it, there is room for another, which would take this one's.
+    gateway.wait_for_sample("portcullis_buffered_body_bytes", |held| held >= 70_000.0);
+    let refused = post();
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")));
     assert!(refused.text().contains("\"overloaded\""), "{}", refused.text());
     // What needs no buffer is served meanwhile.
