@@ -27,7 +27,7 @@ pub(crate) struct KeyPattern {
 impl Key {
     /// A regular expression searched in keys (unanchored, as rules write it between slashes).
     pub(crate) fn regex(source: &str) -> Result<Self, String> {
-        Self::build(source, format!("/{source}/"))
+        Self::build(&crate::operator::rewrite_pattern(source)?, format!("/{source}/"))
     }
 
     /// A glob: `*` stands for any run of bytes, `?` for one; the whole key must match.

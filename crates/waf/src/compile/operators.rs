@@ -30,6 +30,7 @@ impl Compiler<'_> {
     fn try_operator(&mut self, def: &OperatorDef, phase: Phase) -> Result<Op, Option<String>> {
         let raw = def.raw.as_str();
         Ok(match def.kind {
+            OperatorKind::Rx if def.text.literal().is_none() => Op::RxText(def.text.clone()),
             OperatorKind::Rx => Op::Rx(self.pattern("rx", raw, phase, || compile_regex(raw, false))?),
             OperatorKind::Checksum(check) => {
                 let id = self.pattern("rx", raw, phase, || compile_regex(raw, false))?;

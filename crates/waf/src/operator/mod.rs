@@ -4,6 +4,7 @@
 //! refused with a reason. An operator of a compiled rule is data, no closure.
 
 mod checksum;
+mod dialect;
 mod matchers;
 mod pattern;
 mod phrases;
@@ -16,8 +17,9 @@ use crate::byteset::ByteSet;
 use crate::macros::{Num, Text};
 
 pub use checksum::Checksum;
+pub(crate) use dialect::rewrite as rewrite_pattern;
 pub(crate) use matchers::{atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid};
-pub(crate) use pattern::{Caches, Pattern, PatternId, compile_phrases, compile_regex};
+pub(crate) use pattern::{Caches, Pattern, PatternId, compile_phrases, compile_regex, matches_expanded};
 pub(crate) use phrases::{from_argument, from_file};
 
 /// Which operator a name stands for.
@@ -188,6 +190,8 @@ pub fn by_name(name: &str) -> Option<&'static OperatorInfo> {
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Rx(PatternId),
+    /// A regular expression with macros in it, compiled whenever it is asked.
+    RxText(Text),
     Pm(PatternId),
     Text(TextOp, Text),
     Compare(Compare, Num),
@@ -214,7 +218,7 @@ impl Op {
     /// The operator as the dump and the reports name it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Rx(_) => "rx",
+            Self::Rx(_) | Self::RxText(_) => "rx",
             Self::Pm(_) => "pm",
             Self::Text(TextOp::BeginsWith, _) => "beginsWith",
             Self::Text(TextOp::Contains, _) => "contains",
@@ -248,7 +252,7 @@ impl Op {
         // Writing to a String cannot fail.
         let _ = match self {
             Self::Rx(id) | Self::Pm(id) | Self::Checksum(_, id) => write!(text, "pattern#{}", id.0),
-            Self::Text(_, argument) => write!(text, "{}", argument.show(names)),
+            Self::Text(_, argument) | Self::RxText(argument) => write!(text, "{}", argument.show(names)),
             Self::Compare(_, argument) => write!(text, "{}", argument.show(names)),
             Self::IpMatch(nets) => nets.iter().try_for_each(|net| write!(text, "{net} ")),
             Self::ByteRange(set) => write!(text, "{set:?}"),

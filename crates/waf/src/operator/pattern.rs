@@ -6,6 +6,7 @@ use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_syntax::ParserBuilder;
 
+use super::dialect;
 use crate::prefilter::Facts;
 
 /// Index of a [`Pattern`] in the program; also its bit in the prefilter's candidate sets.
@@ -38,7 +39,7 @@ const DFA_CACHE: usize = 256 << 10;
 
 /// Compiles a regular expression in ModSecurity's dialect: bytes, `.` matches newlines, `^` and `$` only at the ends.
 pub(crate) fn compile_regex(source: &str, case_insensitive: bool) -> Result<Pattern, String> {
-    let rewritten = rewrite_braced_hex(source)?;
+    let rewritten = dialect::rewrite(source)?;
     let hir = ParserBuilder::new()
         .unicode(false)
         .utf8(false)
@@ -61,6 +62,20 @@ pub(crate) fn compile_regex(source: &str, case_insensitive: bool) -> Result<Patt
         matcher: Matcher::Regex(Box::new(regex)),
         facts: Facts::of_regex(&hir),
     })
+}
+
+/// Bound on a pattern that is compiled for a request.
+const EXPANDED_LIMIT: usize = 64 << 10;
+
+/// Whether a pattern whose macros have just been expanded matches. One that is broken or large matches nothing.
+pub(crate) fn matches_expanded(source: &[u8], value: &[u8]) -> bool {
+    let Ok(rewritten) = dialect::rewrite(&String::from_utf8_lossy(source)) else { return false };
+    regex::bytes::RegexBuilder::new(&rewritten)
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .size_limit(EXPANDED_LIMIT)
+        .build()
+        .is_ok_and(|regex| regex.is_match(value))
 }
 
 /// The parser's own message is a drawing of several lines; one line says enough beside our own caret.
@@ -92,37 +107,6 @@ pub(crate) fn compile_phrases(phrases: &[Vec<u8>]) -> Result<Pattern, String> {
         matcher: Matcher::Phrases(Box::new(automaton)),
         facts: Facts::of_phrases(phrases),
     })
-}
-
-/// `\x{HH}` to `\xHH`: in byte mode the braced form would mean a code point, two bytes from 0x80 on, which is not
-/// what PCRE reads. Above 0xFF there is no such byte.
-fn rewrite_braced_hex(source: &str) -> Result<String, String> {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        out.push_str(before);
-        if let Some(braced) = escape.strip_prefix("\\x{") {
-            let (digits, tail) = braced.split_once('}').ok_or("`\\x{` is not closed")?;
-            let value = u32::from_str_radix(digits.trim(), 16)
-                .map_err(|_| format!("`\\x{{{digits}}}` is no byte"))?;
-            if value > 0xff {
-                return Err(format!(
-                    "`\\x{{{digits}}}` is above 0xFF; patterns match bytes, not code points"
-                ));
-            }
-            out.push_str(&format!("\\x{value:02x}"));
-            rest = tail;
-        } else {
-            // The backslash and the character it escapes go together, so that `\\x{41}` stays.
-            let length = escape.chars().take(2).map(char::len_utf8).sum();
-            let (pair, tail) = escape.split_at(length);
-            out.push_str(pair);
-            rest = tail;
-        }
-    }
-    out.push_str(rest);
-    Ok(out)
 }
 
 /// The mutable memory of the regular expressions of one program, for one thread.
@@ -216,9 +200,6 @@ mod tests {
 
     #[test]
     fn braced_hexadecimal_means_a_byte() {
-        assert_eq!(rewrite_braced_hex(r"[\x{e2}-\x{ff}]a\\x{41}\x{9}").unwrap(), r"[\xe2-\xff]a\\x{41}\x09");
-        assert!(rewrite_braced_hex(r"\x{100}").unwrap_err().contains("0xFF"));
-        assert!(rewrite_braced_hex(r"\x{41").is_err());
         assert!(matches(r"^\x{e2}\x{80}$", b"\xe2\x80"));
         assert!(!matches(r"^\x{e2}$", "\u{e2}".as_bytes()));
     }

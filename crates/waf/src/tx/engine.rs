@@ -5,7 +5,8 @@ use super::values::{Span, ValueId};
 use crate::libinjection;
 use crate::macros::{Num, Text, TxSlot};
 use crate::operator::{
-    Caches, Detector, Op, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
+    Caches, Detector, Op, PatternId, atoi, ip_match, matches_expanded, text_matches, url_encoding_is_invalid,
+    utf8_is_invalid,
 };
 use crate::prefilter::has_bit;
 use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
@@ -165,7 +166,7 @@ impl Engine<'_> {
     /// Expands an argument with macros into `buffer`, or reads it as an integer.
     fn resolve(&mut self, op: &Op, buffer: &mut Vec<u8>) -> i64 {
         match op {
-            Op::Text(_, text) if text.literal().is_none() => {
+            Op::Text(_, text) | Op::RxText(text) if text.literal().is_none() => {
                 buffer.clear();
                 self.expand(text, buffer);
                 0
@@ -195,6 +196,7 @@ impl Engine<'_> {
             Op::Text(op, text) => {
                 text_matches(*op, values.get(item.value), text.literal().unwrap_or(argument))
             }
+            Op::RxText(_) => matches_expanded(argument, values.get(item.value)),
             Op::Compare(compare, _) => compare.holds(atoi(values.get(item.value)), number),
             Op::IpMatch(networks) => ip_match(networks, values.get(item.value)),
             Op::ByteRange(allowed) => allowed.complement().intersects(&values.byte_set(item.value)),

@@ -110,7 +110,7 @@ impl<'a> Validator<'a> {
 
     fn default_action(&mut self, actions: &ast::Actions) {
         let set = self.action_set(actions);
-        for forbidden in ["id", "msg", "chain", "tag", "skip", "skipAfter", "severity", "ver", "rev"] {
+        for forbidden in ["id", "msg", "chain", "skip", "skipAfter", "severity", "ver", "rev"] {
             if let Some(action) = actions.named(forbidden).next() {
                 let message = format!("`{forbidden}` does not belong into SecDefaultAction");
                 self.error(codes::ACTION_VALUE, action.span, message);

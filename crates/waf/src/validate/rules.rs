@@ -49,13 +49,15 @@ impl Validator<'_> {
         actions: &ast::Actions,
     ) -> RuleDef {
         let id = self.rule_id(span, &own, actions);
+        let mut meta = own.meta.clone();
+        meta.tags.extend(default.iter().flat_map(|set| set.meta.tags.iter().cloned()));
         let (disruptive, status) = own.disruption(default);
         let (log, audit_log) = own.logging(default);
         RuleDef {
             id,
             span,
             phase: own.phase.unwrap_or(Phase::RequestBody),
-            meta: own.meta,
+            meta,
             disruptive,
             status,
             log,
@@ -127,6 +129,10 @@ impl Validator<'_> {
         };
         let text = match kind {
             OperatorKind::Text(_) | OperatorKind::Compare(_) => self.text(&operator.argument),
+            // `%{` may well be part of what a pattern looks for: only what names a variable is a macro.
+            OperatorKind::Rx if operator.argument.contains("%{") => {
+                Text::parse(operator.argument.as_str(), &mut self.set.names).unwrap_or_default()
+            }
             _ => Text::default(),
         };
         let raw = operator.argument.as_str().to_owned();

@@ -440,3 +440,25 @@ fn updates() {
         check(update, &rules(update), &message, expected);
     }
 }
+
+#[test]
+fn patterns_with_macros() {
+    let rules = |pattern: &str| {
+        format!(
+            r#"SecAction "id:1,phase:1,nolog,setvar:'tx.allowed=utf-8|ascii',setvar:'tx.broken=('"
+               SecRule ARGS:c "{pattern}" "id:2""#
+        )
+    };
+    for (pattern, target, expected) in [
+        ("@rx ^(?:%{tx.allowed})$", "/?c=ascii", "2"),
+        ("@rx ^(?:%{tx.allowed})$", "/?c=utf-7", ""),
+        ("!@rx ^(?:%{tx.allowed})$", "/?c=utf-7", "2"),
+        // What cannot be compiled matches nothing, so that its negation is not silent.
+        ("!@rx %{tx.broken}", "/?c=a", "2"),
+        // Not the name of a variable, so no macro.
+        (r"@rx %{\(", "/?c=%25{(", "2"),
+        ("@rx {{.*?}}", "/?c={{7}}", "2"),
+    ] {
+        check(pattern, &rules(pattern), &get(target), expected);
+    }
+}
