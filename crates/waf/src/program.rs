@@ -354,15 +354,20 @@ impl Program {
 
     fn show_setvar(&self, setvar: &SetVar) -> String {
         let name = match &setvar.target {
-            TxTarget::Slot(slot) => self.names.tx(*slot).to_owned(),
-            TxTarget::Named(text) => text.show(&self.names),
+            TxTarget::Slot(slot) => format!("tx.{}", self.names.tx(*slot)),
+            TxTarget::Named(text) => format!("tx.{}", text.show(&self.names)),
+            TxTarget::Stored(var, text) => {
+                format!("{}.{}", var.info().name.to_ascii_lowercase(), text.show(&self.names))
+            }
         };
         match &setvar.change {
-            TxChange::Set(text) => format!("tx.{name} = {}", text.show(&self.names)),
-            TxChange::SetInt(number) => format!("tx.{name} = {number}"),
-            TxChange::Add(amount) => format!("tx.{name} += {}", amount.show(&self.names)),
-            TxChange::Subtract(amount) => format!("tx.{name} -= {}", amount.show(&self.names)),
-            TxChange::Unset => format!("tx.{name} unset"),
+            TxChange::Set(text) => format!("{name} = {}", text.show(&self.names)),
+            TxChange::SetInt(number) => format!("{name} = {number}"),
+            TxChange::Add(amount) => format!("{name} += {}", amount.show(&self.names)),
+            TxChange::Subtract(amount) => format!("{name} -= {}", amount.show(&self.names)),
+            TxChange::Unset => format!("{name} unset"),
+            TxChange::Expire(seconds) => format!("{name} expires after {}", seconds.show(&self.names)),
+            TxChange::Open(key) => format!("{name} opened as {}", key.show(&self.names)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::macros::{Num, Text, TxSlot};
+use crate::variable::Var;
 
 /// When a rule runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,6 +148,8 @@ pub(crate) enum TxTarget {
     Slot(TxSlot),
     /// A name with macros in it.
     Named(Text),
+    /// A variable of a persistent collection.
+    Stored(Var, Text),
 }
 
 /// What it writes.
@@ -157,6 +160,10 @@ pub(crate) enum TxChange {
     Add(Num),
     Subtract(Num),
     Unset,
+    /// The variable goes after so many seconds.
+    Expire(Num),
+    /// The collection is opened under this key.
+    Open(Text),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     /// Media types whose bodies are inspected, lower-cased.
     pub(crate) response_mime_types: Vec<String>,
     pub(crate) signatures: Vec<String>,
+    /// Seconds a persistent collection is kept after its last change.
+    pub(crate) collection_timeout: u32,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             response_body_limit_action: LimitAction::ProcessPartial,
             response_mime_types: vec!["text/plain".to_owned(), "text/html".to_owned()],
             signatures: Vec::new(),
+            collection_timeout: 3600,
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum DirectiveEffect {
     ArgumentsLimit,
     /// `SecArgumentSeparator`
     ArgumentSeparator,
+    /// `SecCollectionTimeout`
+    CollectionTimeout,
     /// `SecUploadFileLimit`
     UploadFileLimit,
     /// `SecResponseBodyAccess`
@@ -93,7 +98,7 @@ const DEBUG: DirectiveEffect = DirectiveEffect::Accepted("the gateway's log leve
 const LINEAR: DirectiveEffect = DirectiveEffect::Accepted("patterns run in linear time and need no limit");
 const MEMORY: DirectiveEffect =
     DirectiveEffect::Accepted("bodies stay in memory, within the gateway's budget");
-const STORES: DirectiveEffect = DirectiveEffect::Accepted("persistent collections are not kept");
+const STORES: DirectiveEffect = DirectiveEffect::Accepted("persistent collections live in memory");
 
 macro_rules! table {
     ($($name:literal $effect:expr, $doc:literal;)*) => {
@@ -115,7 +120,7 @@ table! {
     "SecAuditLogRelevantStatus" AUDIT, "Statuses worth an audit log entry.";
     "SecAuditLogStorageDir" AUDIT, "Audit log directory.";
     "SecAuditLogType" AUDIT, "Audit log type.";
-    "SecCollectionTimeout" STORES, "Life time of persistent collections.";
+    "SecCollectionTimeout" DirectiveEffect::CollectionTimeout, "Seconds that a persistent collection is kept, 3600 by default.";
     "SecComponentSignature" DirectiveEffect::ComponentSignature, "Name and version of a rule set.";
     "SecCookieFormat" DirectiveEffect::Accepted("cookies are read as RFC 6265 has them"), "Cookie version.";
     "SecDataDir" STORES, "Directory of persistent collections.";

@@ -45,8 +45,6 @@ macro_rules! table {
     };
 }
 
-const STORE: Shape = Shape::Planned("persistent collections are not kept; use the gateway's rate limits");
-
 table! {
     Args "ARGS" Shape::Collection, true, "Arguments of the query string and, from phase 2 on, of the body, in wire order.";
     ArgsCombinedSize "ARGS_COMBINED_SIZE" Shape::Scalar, true, "Bytes of all argument names and values, decoded.";
@@ -63,10 +61,10 @@ table! {
     FilesNames "FILES_NAMES" Shape::Collection, true, "Names of the multipart parts that carry files.";
     FilesSizes "FILES_SIZES" Shape::Collection, true, "Bytes of each uploaded file.";
     Geo "GEO" Shape::Planned("address databases belong to the gateway's IP lists"), true, "Where an address is.";
-    Global "GLOBAL" STORE, true, "A persistent collection.";
+    Global "GLOBAL" Shape::Collection, false, "Variables all transactions share, once `initcol` has opened them.";
     HighestSeverity "HIGHEST_SEVERITY" Shape::Scalar, false, "Lowest severity number of the rules matched so far; 255 before.";
     InboundDataError "INBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the request body was longer than the limit.";
-    Ip "IP" STORE, true, "A persistent collection.";
+    Ip "IP" Shape::Collection, false, "Variables of a client, under the key `initcol` gave.";
     MatchedVar "MATCHED_VAR" Shape::Scalar, false, "The value that matched last.";
     MatchedVarName "MATCHED_VAR_NAME" Shape::Scalar, false, "Full name of the variable that matched last.";
     MatchedVars "MATCHED_VARS" Shape::Collection, false, "All values the current chain matched.";
@@ -111,6 +109,7 @@ table! {
     RequestProtocol "REQUEST_PROTOCOL" Shape::Scalar, true, "The protocol, such as `HTTP/1.1`.";
     RequestUri "REQUEST_URI" Shape::Scalar, true, "Path and query as sent, without scheme, host and fragment.";
     RequestUriRaw "REQUEST_URI_RAW" Shape::Scalar, true, "The target as sent.";
+    Resource "RESOURCE" Shape::Collection, false, "Variables of a resource, under the key `setrsc` gave.";
     ResponseBody "RESPONSE_BODY" Shape::Scalar, true, "The response body, when its media type is inspected.";
     ResponseContentLength "RESPONSE_CONTENT_LENGTH" Shape::Scalar, true, "Bytes of the inspected response body.";
     ResponseContentType "RESPONSE_CONTENT_TYPE" Shape::Scalar, true, "The Content-Type of the response.";
@@ -118,11 +117,11 @@ table! {
     ResponseHeadersNames "RESPONSE_HEADERS_NAMES" Shape::Collection, true, "Field names of the response, as sent.";
     ResponseProtocol "RESPONSE_PROTOCOL" Shape::Scalar, true, "The protocol of the response.";
     ResponseStatus "RESPONSE_STATUS" Shape::Scalar, true, "The status code.";
-    Rule "RULE" Shape::Planned("write the text into the rule"), false, "Properties of the current rule.";
+    Rule "RULE" Shape::Collection, false, "Properties of the current rule as written: `id`, `msg`, `logdata`, `rev`, `severity`, `ver`.";
     ServerAddr "SERVER_ADDR" Shape::Scalar, true, "The address the client connected to.";
     ServerName "SERVER_NAME" Shape::Scalar, true, "The host of the request, without port.";
     ServerPort "SERVER_PORT" Shape::Scalar, true, "The port the client connected to.";
-    Session "SESSION" STORE, true, "A persistent collection.";
+    Session "SESSION" Shape::Collection, false, "Variables of a session, under the key `setsid` gave.";
     StatusLine "STATUS_LINE" Shape::Scalar, true, "Protocol and status of the response.";
     Time "TIME" Shape::Scalar, false, "Time of day, `HH:MM:SS`, UTC.";
     TimeDay "TIME_DAY" Shape::Scalar, false, "Day of the month, from 1, UTC.";
@@ -136,7 +135,7 @@ table! {
     Tx "TX" Shape::Collection, false, "The transaction's own variables, and captures as TX:0 to TX:9.";
     UniqueId "UNIQUE_ID" Shape::Scalar, true, "The request id.";
     UrlencodedError "URLENCODED_ERROR" Shape::Scalar, true, "1 when an argument holds a `%` without two hexadecimal digits.";
-    User "USER" STORE, true, "A persistent collection.";
+    User "USER" Shape::Collection, false, "Variables of a user, under the key `setuid` gave.";
     Xml "XML" Shape::Collection, true, "Text and attributes of an XML body; needs a path, such as `XML:/*` or `XML://@*`.";
 }
 
@@ -153,6 +152,11 @@ impl Var {
     /// Looks a name up, case-insensitively.
     pub fn by_name(name: &str) -> Option<Self> {
         TABLE.iter().find(|info| info.name.eq_ignore_ascii_case(name)).map(|info| info.var)
+    }
+
+    /// Whether the variable's entries outlive the transaction, in a collection that a rule has to open.
+    pub(crate) const fn is_persistent(self) -> bool {
+        matches!(self, Self::Global | Self::Ip | Self::Resource | Self::Session | Self::User)
     }
 
     /// Whether the variable's values are names (and their keys the same names).

@@ -1,15 +1,20 @@
 //! What matches bring about: variables set, the engine changed, macros expanded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::state::TxValue;
+use super::store;
 use crate::macros::{Num, Part, Text};
 use crate::operator::atoi;
 use crate::program::{Ctl, Link};
 use crate::rule::{SetVar, TxChange, TxTarget};
 use crate::target::{Key, Target};
 use crate::variable::{Shape, Var};
+
+/// Said in the report when a persistent variable could not be set.
+const NOTE_STORE: &str = "a variable of a persistent collection was not kept: too many, or too long";
 
 impl Engine<'_> {
     pub(super) fn setvars(&mut self, link: &Link) {
@@ -22,6 +27,7 @@ impl Engine<'_> {
         let place = match &setvar.target {
             TxTarget::Slot(slot) => Place::Slot(*slot),
             TxTarget::Named(name) => self.named_place(name),
+            TxTarget::Stored(var, name) => return self.set_stored(*var, name, &setvar.change),
         };
         let current = match place {
             Place::Slot(slot) => self.state.tx(slot),
@@ -29,6 +35,8 @@ impl Engine<'_> {
         };
         let value = match &setvar.change {
             TxChange::Unset => TxValue::Unset,
+            // Variables of a transaction go with it.
+            TxChange::Expire(_) | TxChange::Open(_) => return,
             TxChange::SetInt(number) => TxValue::Int(*number),
             TxChange::Set(text) => self.set_text(text),
             TxChange::Add(amount) => {
@@ -45,6 +53,50 @@ impl Engine<'_> {
                     *place = value;
                 }
             }
+        }
+    }
+
+    /// Opens a persistent collection, or changes a variable of one that is open.
+    fn set_stored(&mut self, var: Var, name: &Text, change: &TxChange) {
+        let mut text = Vec::new();
+        if let TxChange::Open(key) = change {
+            self.expand(key, &mut text);
+            self.state.set_scalar(var, &text);
+            return;
+        }
+        let opened = self.state.stored_scalar(var);
+        if !opened.is_some() {
+            return;
+        }
+        let mut name_bytes = Vec::new();
+        self.expand(name, &mut name_bytes);
+        name_bytes.make_ascii_lowercase();
+        let amount = match change {
+            TxChange::Add(amount) | TxChange::Expire(amount) => self.amount(amount),
+            TxChange::Subtract(amount) => self.amount(amount).saturating_neg(),
+            TxChange::SetInt(number) => *number,
+            TxChange::Set(value) => {
+                self.expand(value, &mut text);
+                0
+            }
+            TxChange::Unset | TxChange::Open(_) => 0,
+        };
+        let timeout = Duration::from_secs(u64::from(self.program.settings.collection_timeout));
+        let key = self.state.values.get(opened);
+        if matches!(change, TxChange::Expire(_)) {
+            store::expire(var, key, &name_bytes, Duration::from_secs(u64::try_from(amount).unwrap_or(0)));
+            return;
+        }
+        let kept = store::update(var, key, &name_bytes, timeout, |current| match change {
+            TxChange::Add(_) | TxChange::Subtract(_) => {
+                Some(atoi(current).saturating_add(amount).to_string().into_bytes())
+            }
+            TxChange::SetInt(_) => Some(amount.to_string().into_bytes()),
+            TxChange::Set(_) => Some(text),
+            TxChange::Unset | TxChange::Expire(_) | TxChange::Open(_) => None,
+        });
+        if !kept {
+            self.state.note(NOTE_STORE);
         }
     }
 

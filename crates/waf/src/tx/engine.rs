@@ -74,6 +74,7 @@ impl Engine<'_> {
     /// Whether all links of the rule match; their effects happen on the way.
     fn rule(&mut self, index: RuleIx, rule: &Rule) -> bool {
         self.state.matched_all.clear();
+        self.state.rule = Some(index);
         let program = self.program;
         program.links(rule).iter().all(|link| self.link(index, link))
     }

@@ -177,6 +177,8 @@ impl Engine<'_> {
             Var::MultipartName => self.entries(var, 8, &target.key, excludes, out),
             Var::MultipartPartHeaders => self.entries(var, 9, &target.key, excludes, out),
             Var::Xml => self.entries(var, 10, &target.key, excludes, out),
+            stored if stored.is_persistent() => self.stored_items(var, &target.key, excludes, out),
+            Var::Rule => self.rule_items(&target.key, excludes, out),
             Var::Tx => self.tx_items(&target.key, excludes, out),
             Var::MatchedVars | Var::MatchedVarsNames => self.matched_items(var, &target.key, excludes, out),
             Var::Env => {
@@ -246,6 +248,46 @@ impl Engine<'_> {
             let matches = key.matches(self.state.values.get(name)) && !self.excluded(Var::Tx, name, excludes);
             if let Some(value) = self.tx_value(value).filter(|_| matches) {
                 out.push(Item { var: Var::Tx, counted: false, slot: None, key: name, value });
+            }
+        }
+    }
+
+    /// What a persistent collection holds, if a rule has opened it.
+    fn stored_items(&mut self, var: Var, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        let opened = self.state.stored_scalar(var);
+        if !opened.is_some() {
+            return;
+        }
+        for (name, value) in super::store::read(var, self.state.values.get(opened)) {
+            if key.matches(&name) {
+                let (key, value) = (self.state.values.intern(&name), self.state.values.intern(&value));
+                if !self.excluded(var, key, excludes) {
+                    out.push(Item { var, counted: false, slot: None, key, value });
+                }
+            }
+        }
+    }
+
+    /// What the current rule says about itself. Macros in it stay as they are: a message may well name itself.
+    fn rule_items(&mut self, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+        let program = self.program;
+        let Some(rule) = self.state.rule.and_then(|index| program.rule(index)) else { return };
+        let meta = &rule.meta;
+        let text = |text: &Option<crate::macros::Text>| text.as_ref().map(|text| text.show(&program.names));
+        let properties = [
+            ("id", Some(rule.id.to_string())),
+            ("msg", text(&meta.msg)),
+            ("logdata", text(&meta.logdata)),
+            ("rev", meta.rev.as_deref().map(str::to_owned)),
+            ("severity", meta.severity.map(|severity| severity.to_string())),
+            ("ver", meta.ver.as_deref().map(str::to_owned)),
+        ];
+        for (name, value) in properties {
+            let Some(value) = value.filter(|_| key.matches(name.as_bytes())) else { continue };
+            let (key, value) =
+                (self.state.values.intern(name.as_bytes()), self.state.values.intern(value.as_bytes()));
+            if !self.excluded(Var::Rule, key, excludes) {
+                out.push(Item { var: Var::Rule, counted: false, slot: None, key, value });
             }
         }
     }

@@ -7,6 +7,7 @@ mod gather;
 mod request;
 mod request_body;
 mod state;
+mod store;
 mod values;
 
 use std::fmt;

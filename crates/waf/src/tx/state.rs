@@ -8,7 +8,7 @@ use super::values::{Span, ValueId, Values};
 use crate::macros::TxSlot;
 use crate::operator::Caches;
 use crate::overlay::Overlay;
-use crate::program::{LaneId, Program, RuleBits, TargetRemoval};
+use crate::program::{LaneId, Program, RuleBits, RuleIx, TargetRemoval};
 use crate::report::{Interruption, Match};
 use crate::rule::{Mode, Processor};
 use crate::variable::Var;
@@ -90,6 +90,8 @@ pub(crate) struct State {
     /// The values the current chain matched.
     pub(crate) matched_all: Vec<Hit>,
     pub(crate) matched_op: (&'static str, bool),
+    /// The rule that is being evaluated.
+    pub(crate) rule: Option<RuleIx>,
     pub(crate) highest_severity: u8,
     pub(crate) lanes: Vec<LaneState>,
     pub(crate) lane_items: Vec<Item>,
@@ -141,6 +143,7 @@ impl Default for State {
             matched: None,
             matched_all: Vec::new(),
             matched_op: ("", false),
+            rule: None,
             highest_severity: u8::MAX,
             lanes: Vec::new(),
             lane_items: Vec::new(),
@@ -226,6 +229,7 @@ impl State {
         self.matched = None;
         self.matched_all.clear();
         self.matched_op = ("", false);
+        self.rule = None;
         self.highest_severity = u8::MAX;
         // Epoch 0 is never current, so every lane is gathered anew.
         self.lanes.clear();

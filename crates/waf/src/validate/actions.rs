@@ -8,6 +8,7 @@ use crate::codes;
 use crate::macros::{Num, Text};
 use crate::rule::{AllowScope, Disruptive, Meta, Phase, SEVERITIES, SetVar, TxChange, TxTarget};
 use crate::transform::{self, Transform};
+use crate::variable::Var;
 
 /// What an action does; the name of the group is what the reference page sorts by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +59,12 @@ table! {
     "chain" Flow, "The next rule must match as well.";
     "ctl" Effect, "Changes the engine for the rest of the transaction.";
     "deny" D, "Answers with the status, 403 by default.";
-    "deprecatevar" Unsupported("persistent collections are not kept"), "Not supported.";
+    "deprecatevar" Unsupported("use `expirevar`"), "Not supported.";
     "drop" D, "Closes the connection.";
     "exec" Unsupported("running programs on requests is not offered"), "Not supported.";
-    "expirevar" Accepted("persistent collections are not kept"), "Life time of a persistent variable.";
+    "expirevar" Effect, "Lets a variable of a persistent collection go after so many seconds.";
     "id" M, "The rule's number; every rule has one of its own.";
-    "initcol" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "initcol" Effect, "Opens a persistent collection under a key: `ip=%{REMOTE_ADDR}`.";
     "log" Logging, "Reports matches.";
     "logdata" M, "What the report quotes, with macros.";
     "maturity" M, "How mature the rule is, 0 to 9.";
@@ -84,9 +85,9 @@ table! {
     "sanitiseRequestHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
     "sanitiseResponseHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
     "setenv" Unsupported("there is no environment to set"), "Not supported.";
-    "setrsc" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
-    "setsid" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
-    "setuid" Accepted("persistent collections are not kept"), "Opens a persistent collection.";
+    "setrsc" Effect, "Opens the collection RESOURCE under a key.";
+    "setsid" Effect, "Opens the collection SESSION under a key.";
+    "setuid" Effect, "Opens the collection USER under a key.";
     "setvar" Effect, "Sets, adds to, subtracts from or removes a TX variable.";
     "severity" M, "How severe a match is: EMERGENCY (0) to DEBUG (7).";
     "skip" Flow, "Skips so many rules.";
@@ -220,6 +221,8 @@ impl Validator<'_> {
             "skipafter" => set.skip = Some(SkipDef::After(word.into(), value.span)),
             "t" => self.transformation(set, value),
             "setvar" => self.setvar(set, value),
+            "expirevar" => self.expirevar(set, value),
+            "initcol" | "setrsc" | "setsid" | "setuid" => self.collection(set, name, value),
             "ctl" => self.ctl(set, value),
             _ => {
                 if let Err(expected) = set.checked(name, word, value.span) {
@@ -267,28 +270,80 @@ impl Validator<'_> {
                     return;
                 }
             };
-        if !collection.trim().eq_ignore_ascii_case("tx") {
-            let place = value.locate(body_start..body_start + collection.len());
-            let message = format!("only `tx` variables can be set; collection `{collection}` is not kept");
-            self.error(codes::ACTION_VALUE, place, message);
-            return;
-        }
+        let place = value.locate(body_start..body_start + collection.len());
         let (name, operand) = (name.trim().to_owned(), text.get(name_end + 1..));
-        let target =
-            self.part(value, &name, name_end - name.len().min(name_end)).map(|name| match name.literal() {
-                Some(bytes) => {
-                    let slot = self.set.names.intern(&String::from_utf8_lossy(bytes));
-                    TxTarget::Slot(slot)
-                }
-                None => TxTarget::Named(name),
-            });
-        let Some(target) = target else { return };
+        let Some(name) = self.part(value, &name, name_end - name.len().min(name_end)) else { return };
+        let Some(target) = self.set_target(collection, name, place) else { return };
         let change = match (unset, operand) {
             (true, _) => Some(TxChange::Unset),
             (false, None) => Some(TxChange::SetInt(1)),
             (false, Some(operand)) => self.change(value, operand, name_end + 1),
         };
         set.setvars.extend(change.map(|change| SetVar { target, change }));
+    }
+
+    fn set_target(&mut self, collection: &str, name: Text, place: Span) -> Option<TxTarget> {
+        match Var::by_name(collection.trim()) {
+            Some(Var::Tx) => Some(match name.literal() {
+                Some(bytes) => TxTarget::Slot(self.set.names.intern(&String::from_utf8_lossy(bytes))),
+                None => TxTarget::Named(name),
+            }),
+            Some(var) if var.is_persistent() => Some(TxTarget::Stored(var, name)),
+            _ => {
+                let message = format!(
+                    "`{collection}` is no collection that can be set; there are tx, global, ip, resource, session and user"
+                );
+                self.error(codes::ACTION_VALUE, place, message);
+                None
+            }
+        }
+    }
+
+    /// `ip.counter=60`: seconds until the variable goes.
+    fn expirevar(&mut self, set: &mut ActionSet, value: &ast::Text) {
+        let parts =
+            value.split_once('=').and_then(|(full, seconds)| Some((full.split_once(['.', ':'])?, seconds)));
+        let Some(((collection, name), seconds)) = parts else {
+            self.error(
+                codes::ACTION_VALUE,
+                value.span,
+                "`expirevar` wants a variable and seconds, as in `ip.counter=60`",
+            );
+            return;
+        };
+        let (Some(name), Some(seconds)) = (
+            self.part(value, name.trim(), collection.len() + 1),
+            self.part(value, seconds, value.len() - seconds.len()),
+        ) else {
+            return;
+        };
+        let target = self.set_target(collection, name, value.span);
+        set.setvars
+            .extend(target.map(|target| SetVar { target, change: TxChange::Expire(Num::new(seconds)) }));
+    }
+
+    /// `initcol:ip=%{REMOTE_ADDR}`, `setsid:%{REQUEST_COOKIES.session}`: opens a persistent collection.
+    fn collection(&mut self, set: &mut ActionSet, action: &str, value: &ast::Text) {
+        let text = value.as_str();
+        let (var, key) = match action {
+            "setrsc" => (Some(Var::Resource), text),
+            "setsid" => (Some(Var::Session), text),
+            "setuid" => (Some(Var::User), text),
+            _ => {
+                let (name, key) = text.split_once('=').unwrap_or((text, ""));
+                (Var::by_name(name.trim()).filter(|var| var.is_persistent()), key)
+            }
+        };
+        let Some(var) = var.filter(|_| !key.is_empty()) else {
+            let message =
+                "`initcol` wants global, ip, resource, session or user and a key, as in `ip=%{REMOTE_ADDR}`";
+            self.error(codes::ACTION_VALUE, value.span, message);
+            return;
+        };
+        if let Some(key) = self.part(value, key, text.len() - key.len()) {
+            let target = TxTarget::Stored(var, Text::default());
+            set.setvars.push(SetVar { target, change: TxChange::Open(key) });
+        }
     }
 
     fn change(&mut self, value: &ast::Text, operand: &str, offset: usize) -> Option<TxChange> {

@@ -90,6 +90,9 @@ impl<'a> Validator<'a> {
             }
             DirectiveEffect::JsonDepthLimit => settings.json_depth_limit = number(value)?,
             DirectiveEffect::ArgumentsLimit => settings.arguments_limit = number(value)?,
+            DirectiveEffect::CollectionTimeout => {
+                settings.collection_timeout = value.parse().map_err(|_| "a number of seconds")?;
+            }
             DirectiveEffect::UploadFileLimit => settings.upload_file_limit = number(value)?,
             DirectiveEffect::ArgumentSeparator => {
                 let &[byte] = value.as_bytes() else { return Err("one byte") };

@@ -44,8 +44,8 @@ const MISTAKES: &[(&str, &str)] = &[
     (r#"SecAction "id:x""#, "error[SEC0109]: `x` is no value for `id`"),
     (r#"SecAction "id:1,phase:6""#, "error[SEC0109]: `6` is no value for `phase`"),
     (
-        r#"SecAction "id:1,setvar:ip.a=1""#,
-        "error[SEC0109]: only `tx` variables can be set; collection `ip` is not kept",
+        r#"SecAction "id:1,setvar:args.a=1""#,
+        "error[SEC0109]: `args` is no collection that can be set; there are tx, global, ip, resource, session and user",
     ),
     (r#"SecAction "id:1,ctl:ruleRemoveByID""#, "error[SEC0109]: `` is no value for `ctl:ruleRemoveByID`"),
     (r#"SecAction "id:1,ctl:ruleEngin=On""#, "error[SEC0107]: unknown ctl `ruleEngin`"),
@@ -93,8 +93,8 @@ fn what_is_taken_without_effect_is_said() {
             "SEC0114 `SecAuditEngine` is accepted but has no effect: the gateway writes its own structured log",
         ),
         (
-            r#"SecAction "id:1,initcol:ip=%{remote_addr}""#,
-            "SEC0114 `initcol` is accepted but has no effect: persistent collections are not kept",
+            r#"SecAction "id:1,xmlns:a=urn:x""#,
+            "SEC0114 `xmlns` is accepted but has no effect: paths are matched without namespaces",
         ),
         ("SecRuleRemoveById 7", "SEC0116 `SecRuleRemoveById` selects no rule"),
     ] {

@@ -1,6 +1,8 @@
 //! The language's semantics, paragraph by paragraph of `seclang-semantics.md`.
 
-use crate::common::{Message, check, get, post};
+use portcullis_waf::OverlaySettings;
+
+use crate::common::{Message, check, get, post, program, send, try_program, verdict};
 
 fn table(rows: &[(&str, &str, Message, &str)]) {
     for (name, rules, message, expected) in rows {
@@ -461,4 +463,42 @@ fn patterns_with_macros() {
     ] {
         check(pattern, &rules(pattern), &get(target), expected);
     }
+}
+
+#[test]
+fn persistent_collections() {
+    let rules = |key: &str| {
+        program(&format!(
+            r#"SecAction "id:1,phase:1,nolog,initcol:ip={key}_%{{REMOTE_ADDR}},setvar:ip.count=+1"
+               SecRule ARGS:reset "@rx ." "id:2,phase:1,nolog,setvar:!ip.count"
+               SecRule ARGS:age "@rx ." "id:3,phase:1,nolog,expirevar:ip.count=0"
+               SecRule IP:Count "@gt 1" "id:4,logdata:'%{{ip.count}} %{{MATCHED_VAR_NAME}}',deny"
+               SecRule &IP:count "@eq 0" "id:5"
+               SecRule SESSION "@rx ." "id:6""#
+        ))
+    };
+    let (one, other) = (rules("one"), rules("other"));
+    for (program, target, expected) in [
+        (&one, "/", ""),
+        (&one, "/", "4=2 IP:count deny 403@2"),
+        (&other, "/", ""),
+        (&one, "/", "4=3 IP:count deny 403@2"),
+        (&one, "/?reset=1", "5"),
+        (&one, "/", ""),
+        (&other, "/?age=1", "5"),
+        (&other, "/", ""),
+    ] {
+        let (report, interruption) = send(program, &OverlaySettings::default(), &get(target), 9);
+        assert_eq!(verdict(&report, interruption.as_ref()), expected, "{target}");
+    }
+    for broken in ["initcol:tx=1", "initcol:ip", "setvar:args.a=1", "expirevar:ip=1", "setvar:geo.a=1"] {
+        assert!(try_program(&format!("SecAction \"id:1,{broken}\"")).is_err(), "{broken}");
+    }
+}
+
+#[test]
+fn the_rule_itself() {
+    let rules = r#"SecRule ARGS "@rx ." "id:77,msg:'m %{rule.msg}',severity:2,ver:v1,logdata:'%{rule.id} %{RULE.msg} %{rule.severity} %{rule.ver}|%{rule.rev}|'"
+                   SecRule RULE:id "@eq 78" "id:78""#;
+    check("rule", rules, &get("/?a=1"), "77=77 m %{RULE.msg} 2 v1|| 78");
 }

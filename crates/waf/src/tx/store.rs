@@ -1,0 +1,164 @@
+//! Persistent collections: variables that outlive a transaction, such as counters per address.
+//!
+//! They live in this process's memory, shared by all routes and kept over reloads; a restart forgets them. How many
+//! there are is bounded: when none can be dropped for its age, no new one is opened, so that clients cannot take memory
+//! by inventing keys.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::variable::Var;
+
+/// Most collections at a time.
+const RECORDS: usize = 100_000;
+/// Most variables of a collection.
+const VARIABLES: usize = 64;
+/// Most bytes of a key, a name or a value.
+const BYTES: usize = 1024;
+/// How often the aged are looked for when there is no room.
+const PURGE: Duration = Duration::from_secs(1);
+
+struct Variable {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+    expires: Option<Instant>,
+}
+
+struct Record {
+    variables: Vec<Variable>,
+    expires: Instant,
+}
+
+struct Store {
+    records: HashMap<(Var, Box<[u8]>), Record>,
+    purged: Instant,
+}
+
+static STORE: LazyLock<Mutex<Store>> =
+    LazyLock::new(|| Mutex::new(Store { records: HashMap::new(), purged: Instant::now() }));
+
+/// Runs with the whole store; nothing in here waits.
+fn with<R>(run: impl FnOnce(&mut Store, Instant) -> R) -> R {
+    run(&mut STORE.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
+}
+
+impl Store {
+    fn record(&mut self, var: Var, key: &[u8], now: Instant) -> Option<&mut Record> {
+        let record = self.records.get_mut(&(var, Box::from(key)))?;
+        if record.expires <= now {
+            record.variables.clear();
+        }
+        record.variables.retain(|variable| variable.expires.is_none_or(|expires| expires > now));
+        Some(record)
+    }
+
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.records.len() >= RECORDS && now.duration_since(self.purged) >= PURGE {
+            self.purged = now;
+            self.records.retain(|_, record| record.expires > now);
+        }
+        self.records.len() < RECORDS
+    }
+}
+
+/// A name and its value.
+pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
+
+/// The variables of a collection.
+pub(super) fn read(var: Var, key: &[u8]) -> Vec<Pair> {
+    with(|store, now| {
+        let variables =
+            store.record(var, key, now).map(|record| record.variables.as_slice()).unwrap_or_default();
+        variables.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect()
+    })
+}
+
+/// Changes a variable in one step; `change` gets its value and says the new one, `None` removes it. `timeout` is how long
+/// the collection is kept after that. `false`: the new value could not be kept, because of its size or because there is
+/// no room.
+pub(super) fn update(
+    var: Var,
+    key: &[u8],
+    name: &[u8],
+    timeout: Duration,
+    change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+) -> bool {
+    if key.len() > BYTES || name.len() > BYTES {
+        return false;
+    }
+    with(|store, now| {
+        if store.record(var, key, now).is_none() {
+            if !store.make_room(now) {
+                return false;
+            }
+            let record = Record { variables: Vec::new(), expires: now };
+            store.records.insert((var, Box::from(key)), record);
+        }
+        let Some(record) = store.record(var, key, now) else { return false };
+        record.expires = now + timeout;
+        let known = record.variables.iter().position(|variable| *variable.name == *name);
+        let current = known.and_then(|at| record.variables.get(at)).map(|variable| &*variable.value);
+        match (change(current.unwrap_or_default()), known) {
+            (None, Some(at)) => {
+                record.variables.remove(at);
+            }
+            (None, None) => {}
+            (Some(value), _) if value.len() > BYTES => return false,
+            (Some(value), Some(at)) => {
+                if let Some(variable) = record.variables.get_mut(at) {
+                    variable.value = value.into();
+                }
+            }
+            (Some(value), None) if record.variables.len() < VARIABLES => {
+                record.variables.push(Variable { name: name.into(), value: value.into(), expires: None });
+            }
+            (Some(_), None) => return false,
+        }
+        true
+    })
+}
+
+/// Lets a variable expire after a time.
+pub(super) fn expire(var: Var, key: &[u8], name: &[u8], after: Duration) {
+    with(|store, now| {
+        let record = store.record(var, key, now);
+        let variables = record.map(|record| record.variables.as_mut_slice()).unwrap_or_default();
+        if let Some(variable) = variables.iter_mut().find(|variable| *variable.name == *name) {
+            variable.expires = Some(now + after);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_last_until_they_expire() {
+        let hour = Duration::from_secs(3600);
+        update(Var::Ip, b"store-1", b"a", hour, |_| Some(b"1".to_vec()));
+        update(Var::Ip, b"store-1", b"a", hour, |old| Some([old, b"2"].concat()));
+        update(Var::Ip, b"store-1", b"b", hour, |_| Some(b"x".to_vec()));
+        assert_eq!(read(Var::Ip, b"store-1")[0], (b"a"[..].into(), b"12"[..].into()));
+        assert!(read(Var::Session, b"store-1").is_empty() && read(Var::Ip, b"store-2").is_empty());
+        expire(Var::Ip, b"store-1", b"a", Duration::ZERO);
+        assert_eq!(read(Var::Ip, b"store-1").len(), 1);
+        update(Var::Ip, b"store-1", b"b", hour, |_| None);
+        assert!(read(Var::Ip, b"store-1").is_empty());
+        update(Var::Ip, b"store-1", b"c", Duration::ZERO, |_| Some(b"gone".to_vec()));
+        assert!(read(Var::Ip, b"store-1").is_empty());
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_is_not_kept() {
+        let hour = Duration::from_secs(3600);
+        update(Var::Ip, b"store-3", b"a", hour, |_| Some(vec![b'x'; BYTES + 1]));
+        update(Var::Ip, &[b'k'; BYTES + 1], b"a", hour, |_| Some(b"1".to_vec()));
+        assert!(read(Var::Ip, b"store-3").is_empty() && read(Var::Ip, &[b'k'; BYTES + 1]).is_empty());
+        for number in 0..VARIABLES + 5 {
+            update(Var::Ip, b"store-3", number.to_string().as_bytes(), hour, |_| Some(b"1".to_vec()));
+        }
+        assert_eq!(read(Var::Ip, b"store-3").len(), VARIABLES);
+    }
+}
