@@ -13,6 +13,9 @@ const ALL: &str = r#"
 SecResponseBodyAccess On
 SecArgumentsLimit 20
 SecRule REQUEST_HEADERS:Content-Type "@contains json" "id:1,phase:1,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:12,phase:1,nolog,ctl:requestBodyProcessor=XML"
+SecRule XML:/*|XML://@*|XML://a/b|FILES|FILES_SIZES|MULTIPART_PART_HEADERS|MULTIPART_FILENAME "@rx \w" "id:13,logdata:'%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'"
+SecRule REQBODY_ERROR|MULTIPART_STRICT_ERROR|MULTIPART_UNMATCHED_BOUNDARY "!@eq 0" "id:14,logdata:'%{REQBODY_ERROR_MSG}'"
 SecRule ARGS|ARGS_NAMES|REQUEST_HEADERS|REQUEST_COOKIES|REQUEST_BODY|REQUEST_URI_RAW|XMATCH "@rx (?i)(a|b)+[^c]*\d" "id:2,phase:2,capture,multiMatch,t:none,t:utf8toUnicode,t:urlDecodeUni,t:htmlEntityDecode,t:jsDecode,t:cssDecode,t:removeNulls,t:cmdLine,t:normalizePath,logdata:'%{tx.0} %{MATCHED_VAR}',setvar:'tx.n_%{MATCHED_VAR_NAME}=+1'"
 SecRule ARGS "@pm select union |00|" "id:3,capture,t:base64Decode,t:escapeSeqDecode,t:replaceComments,t:compressWhitespace"
 SecRule ARGS "!@validateByteRange 32-126" "id:4,t:removeComments,t:hexEncode,t:sha1,t:md5,t:length"
@@ -34,6 +37,33 @@ fn text(alphabet: &'static [u8], max: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![3 => prop::sample::select(alphabet), 1 => any::<u8>()], 0..max)
 }
 
+const MEDIA_TYPES: [&str; 4] =
+    ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "text/xml"];
+
+/// Bodies of which some look like multipart or XML.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let words: Vec<&[u8]> = vec![
+        b"--a\r\n",
+        b"--a--",
+        b"Content-Disposition: form-data; name=\"b\"",
+        b"; filename=c",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"<a>",
+        b"</a>",
+        b"<b c='",
+        b"'>",
+        b"</b>",
+        b"<![CDATA[",
+        b"]]>",
+        b"&lt;",
+        b"text",
+        b"\0",
+    ];
+    let words = prop::collection::vec(prop::sample::select(words), 0..20).prop_map(|words| words.concat());
+    prop_oneof![text(SOUP, 120), words]
+}
+
 const SOUP: &[u8] = b"ab12%+&=;:/\\.?#'\"<>{}[](),*- \r\n\0u041x";
 
 proptest! {
@@ -45,8 +75,8 @@ proptest! {
         method in text(b"GET POST", 8),
         target in text(SOUP, 60),
         fields in prop::collection::vec((text(b"cookie host content-type", 14), text(SOUP, 40)), 0..5),
-        json in any::<bool>(),
-        body in text(SOUP, 80),
+        media_type in prop::sample::select(MEDIA_TYPES.to_vec()),
+        body in body(),
         response in text(SOUP, 40),
     ) {
         let program = program(&all_rules());
@@ -56,8 +86,7 @@ proptest! {
         for (name, value) in &fields {
             transaction.request_header(name, value);
         }
-        let media_type: &[u8] = if json { b"application/json" } else { b"application/x-www-form-urlencoded" };
-        transaction.request_header(b"Content-Type", media_type);
+        transaction.request_header(b"Content-Type", media_type.as_bytes());
         transaction.check_request_headers();
         transaction.write_request_body(&body);
         transaction.check_request_body();
@@ -74,8 +103,11 @@ proptest! {
 
     /// How a body is cut into pieces changes nothing.
     #[test]
-    fn pieces_do_not_matter(body in text(SOUP, 120), json in any::<bool>(), chunk in 1usize..20) {
-        let media_type = if json { "application/json" } else { "application/x-www-form-urlencoded" };
+    fn pieces_do_not_matter(
+        body in body(),
+        media_type in prop::sample::select(MEDIA_TYPES.to_vec()),
+        chunk in 1usize..20,
+    ) {
         let mut message = get("/?a=1").field("Content-Type", media_type).answered(200, "text/plain", "a1");
         message.body = body;
         let program = program(&all_rules());
