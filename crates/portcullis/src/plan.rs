@@ -19,10 +19,15 @@ use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
 use portcullis_upstream::{Upstream, Upstreams};
-use portcullis_waf::{Overlay, Program};
+use portcullis_waf::{Overlay, OverlaySettings, Program};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a route that says nothing of its own wants of the firewall.
+pub(crate) fn firewall(firewall: &config::Firewall) -> OverlaySettings {
+    guards::overlay(firewall, &config::RouteFirewall::default(), firewall.mode, None)
+}
 
 /// All that the stages need to know of one route.
 #[derive(Debug)]
