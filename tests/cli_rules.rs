@@ -175,7 +175,7 @@ fn requests_are_given_as_they_are_or_as_apache_hands_them_on() {
     assert!(raw.out.ends_with("\n1 passed, 1 failed, 0 skipped\n"), "{}", raw.out);
     let served = rules(&folder, "test t.yaml --rules a.conf --as-apache");
     assert!(served.out.contains("t.yaml test 1: 7 did not fire"), "{}", served.out);
-    assert!(served.out.ends_with("\n1 passed, 1 failed, 0 skipped\n"), "{}", served.out);
+    assert!(served.out.ends_with("\n0 passed, 1 failed, 1 skipped\n"), "{}", served.out);
 }
 
 #[test]
@@ -185,29 +185,30 @@ fn the_shipped_rules_pass_their_tests() {
     assert!(done.out.ends_with(" passed, 0 failed, 0 skipped\n"), "{}", done.out);
 }
 
-/// Rules of CRS that stand for the others, with the settings of its suite; `crates/waf/tests/crs.rs` takes them all.
+/// What the suite of CRS sets before CRS, and the choice of body processors that it takes as made.
+const CRS_SETUP: &str = r#"
+SecRuleEngine DetectionOnly
+SecRequestBodyAccess On
+SecResponseBodyAccess On
+SecResponseBodyMimeType text/plain text/html text/xml application/json
+SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" "id:200000,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRule REQUEST_HEADERS:Content-Type "^application/json" "id:200001,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "^application/[a-z0-9.-]+[+]json" "id:200006,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecAction "id:900005,phase:1,nolog,pass,ctl:ruleEngine=DetectionOnly,ctl:ruleRemoveById=910000,setvar:tx.blocking_paranoia_level=4,setvar:tx.crs_validate_utf8_encoding=1,setvar:tx.arg_name_length=100,setvar:tx.arg_length=400,setvar:tx.total_arg_length=64000,setvar:tx.max_num_args=255,setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535"
+"#;
+
+/// 21 of the tests expect nothing but a status of Apache's, or that the connection fails.
 #[test]
 fn crs_passes_its_own_tests() {
     if !Path::new(CRS).is_dir() {
         eprintln!("SKIPPED: {CRS} is absent");
         return;
     }
-    let setup = "SecRequestBodyAccess On\n\
-        SecRule REQUEST_HEADERS:Content-Type \"^(?:application(?:/soap\\+|/)|text/)xml\" \
-        \"id:200000,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML\"\nSecAction \"id:900005,phase:1,nolog,pass,\
-        setvar:tx.blocking_paranoia_level=4,setvar:tx.arg_name_length=100,setvar:tx.arg_length=400\"\n";
-    let folder = folder(&[("setup.conf", setup)]);
-    let done = rules(
-        &folder,
-        &format!(
-            "test --as-apache {CRS}/tests/REQUEST-942-APPLICATION-ATTACK-SQLI/942100.yaml \
-             {CRS}/tests/REQUEST-930-APPLICATION-ATTACK-LFI \
-             {CRS}/tests/REQUEST-920-PROTOCOL-ENFORCEMENT/920181.yaml \
-             --rules setup.conf --rules {CRS}/crs-setup.conf.example --rules {CRS}/rules"
-        ),
-    );
+    let folder = folder(&[("setup.conf", CRS_SETUP)]);
+    let files = format!("--rules setup.conf --rules {CRS}/crs-setup.conf.example --rules {CRS}/rules");
+    let done = rules(&folder, &format!("test --as-apache {CRS}/tests {files}"));
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
-    assert!(done.out.ends_with(" passed, 0 failed, 0 skipped\n"), "{}", done.out);
+    assert!(done.out.ends_with(" passed, 0 failed, 21 skipped\n"), "{}", done.out);
 }
 
 const CORPUS: &str = r#"{"id": "good", "class": "get", "expect": "pass", "method": "GET", "uri": "/?q=good", "headers": [["Host", "a"]], "body_b64": ""}
