@@ -102,8 +102,21 @@ fn help_and_version() {
     let version = portcullis(ROOT, "--version");
     assert_eq!(version.code, Some(0));
     assert_eq!(version.out, format!("portcullis {}\n", env!("CARGO_PKG_VERSION")));
-    for command in ["run", "check", "demo", "token", "rules", "rules list", "schema", "probe", "demo-service"]
-    {
+    for command in [
+        "run",
+        "check",
+        "demo",
+        "token",
+        "rules",
+        "rules check",
+        "rules list",
+        "rules dump",
+        "rules test",
+        "rules bench",
+        "schema",
+        "probe",
+        "demo-service",
+    ] {
         let help = portcullis(ROOT, &format!("{command} --help"));
         assert_eq!(help.code, Some(0), "{command}");
         assert!(help.out.contains("Usage:") && help.err.is_empty(), "{command}");
