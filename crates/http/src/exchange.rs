@@ -27,6 +27,9 @@ impl Params {
 pub struct Exchange {
     /// The head as the client sent it, less what hygiene dropped.
     pub request: RequestHead,
+    /// The fields as the client sent them, before hygiene: for the firewall, whose rules judge what came in. Nothing
+    /// else may decide by them.
+    pub received: Fields,
     /// The canonical path and the query: what routing, policy, firewall and upstream agree on.
     pub target: Target,
     /// The canonical authority.
@@ -61,6 +64,7 @@ impl Exchange {
         trace: TraceContext,
     ) -> Self {
         Exchange {
+            received: Fields::default(),
             request,
             target,
             host,

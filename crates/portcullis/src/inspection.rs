@@ -27,7 +27,7 @@ impl Inspection {
         transaction.connection(client.address.ip, client.peer.port(), client.local.ip(), client.local.port());
         let request = &exchange.request;
         transaction.request_line(request.method_text(), request.raw_target(), protocol(request.version));
-        for (name, value) in request.fields.iter() {
+        for (name, value) in exchange.received.iter() {
             transaction.request_header(name, value);
         }
         Inspection(Some(Box::new(transaction)))

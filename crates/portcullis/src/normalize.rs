@@ -4,8 +4,8 @@ use crate::connection::Connection;
 use crate::snapshot::Snapshot;
 use portcullis_http::hygiene::{self, Inherited};
 use portcullis_http::{
-    Client, ClientAddress, Exchange, Host, Malformed, Method, Rejection, RequestHead, RequestId, Target,
-    TraceContext, Version,
+    Client, ClientAddress, Exchange, Fields, Host, Malformed, Method, Rejection, RequestHead, RequestId,
+    Target, TraceContext, Version,
 };
 
 /// A request that was read, or why it could not be.
@@ -28,7 +28,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
     let trace = trace(&mut head, address.peer_trusted);
     match read(connection, &mut head) {
         Err(why) => Normalized::Refused(Box::new(head), id, why),
-        Ok((target, host)) => {
+        Ok(Read { target, host, received }) => {
             let client = Client {
                 peer: connection.peer,
                 local: connection.local,
@@ -37,7 +37,9 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
                 server_name: connection.server_name.clone(),
                 listener: connection.listener.clone(),
             };
-            Normalized::Exchange(Box::new(Exchange::new(head, target, host, client, id, trace)), inherited)
+            let mut exchange = Exchange::new(head, target, host, client, id, trace);
+            exchange.received = received;
+            Normalized::Exchange(Box::new(exchange), inherited)
         }
     }
 }
@@ -59,7 +61,15 @@ fn trace(head: &mut RequestHead, trusted: bool) -> TraceContext {
     trace
 }
 
-fn read(connection: &Connection, head: &mut RequestHead) -> Result<(Target, Host), Rejection> {
+/// What was read of a request's head.
+struct Read {
+    target: Target,
+    host: Host,
+    /// The fields before hygiene.
+    received: Fields,
+}
+
+fn read(connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
     let target =
         Target::parse(head.raw_target()).map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
     if target.is_asterisk() && head.method != Method::Options {
@@ -73,8 +83,9 @@ fn read(connection: &Connection, head: &mut RequestHead) -> Result<(Target, Host
         return Err(Rejection::Misdirected);
     }
     hygiene::check_names(&head.fields).map_err(Rejection::Malformed)?;
+    let received = head.fields.clone();
     hygiene::request(head).map_err(Rejection::Malformed)?;
-    Ok((target, host))
+    Ok(Read { target, host, received })
 }
 
 /// The authority: `Host`, with which that of an absolute-form target must agree (matrix A31).

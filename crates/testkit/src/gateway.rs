@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,8 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When none is.
 #[must_use]
 pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    // Not from the range of which the kernel gives ports to whoever asks for any, so that no origin and no client of
+    // another test takes it before the gateway does; and none twice in this process.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 27).unwrap_or(0) * 100;
+    let free = |offset| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 30_000 + (first + offset) % 2_700));
+        TcpListener::bind(address).ok().map(|_| address)
+    };
+    (0..10_000)
+        .find_map(|_| free(NEXT.fetch_add(1, Ordering::Relaxed) % 10_000))
+        .expect("there is a free port")
 }
 
 /// The addresses a gateway is to listen on.

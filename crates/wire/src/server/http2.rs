@@ -20,12 +20,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Resets of streams that were not accepted yet, before the connection ends (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 /// Resets that a client may provoke from us, before the connection ends (CVE-2025-8671).
 const MAX_LOCAL_RESETS: usize = 128;
+/// Streams that a client may take back before they are answered, if they are also more than half of all: hyper's own
+/// limit sees only those that it has not handed to us yet, which a slower flood stays below (CVE-2023-44487).
+const MAX_TAKEN_BACK: u64 = 200;
+/// How long the farewell to a client that floods us may take.
+const DISMISSAL: Duration = Duration::from_millis(100);
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
@@ -42,6 +47,28 @@ struct Activity {
     served: AtomicU64,
     /// Milliseconds after `begun` at which the last stream ended.
     last_end: AtomicU64,
+    /// Streams that the client took back before they were answered.
+    taken_back: AtomicU64,
+    /// There are too many of those.
+    flood: Notify,
+}
+
+/// Notes that its stream was taken back if it is dropped before there is an answer.
+struct Awaited {
+    activity: Arc<Activity>,
+    answered: bool,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let taken_back = self.activity.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
+        if taken_back > MAX_TAKEN_BACK && taken_back * 2 > self.activity.served.load(Ordering::Relaxed) {
+            self.activity.flood.notify_one();
+        }
+    }
 }
 
 struct OpenStream(Arc<Activity>);
@@ -86,6 +113,8 @@ pub(super) async fn serve<IO, S>(
         open: AtomicUsize::new(0),
         served: AtomicU64::new(0),
         last_end: AtomicU64::new(0),
+        taken_back: AtomicU64::new(0),
+        flood: Notify::new(),
     });
     let streams = activity.clone();
     let (timeouts, max_target, max_fields) =
@@ -97,7 +126,13 @@ pub(super) async fn serve<IO, S>(
             let _stream = stream;
             answer_one(request, service, reply, timeouts, max_target, max_fields).await;
         });
-        async { answer.await.map_err(|_| BodyError::Incomplete) }
+        let awaited = Awaited { activity: streams.clone(), answered: false };
+        async move {
+            let mut awaited = awaited;
+            let answer = answer.await;
+            awaited.answered = true;
+            answer.map_err(|_| BodyError::Incomplete)
+        }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
@@ -119,6 +154,12 @@ pub(super) async fn serve<IO, S>(
             // How it ended matters to nobody: each request has its own log line.
             _ = connection.as_mut() => return,
             () = drain.on(), if leaving.is_none() => {}
+            () = activity.flood.notified() => {
+                connection.as_mut().graceful_shutdown();
+                // It is over in any case.
+                let _ = tokio::time::timeout(DISMISSAL, connection).await;
+                return;
+            }
             _ = tick.tick() => {
                 let served = activity.served.load(Ordering::Relaxed);
                 let limit = if served == 0 { settings.first_byte } else { settings.idle };
