@@ -59,18 +59,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("405: CONNECT is on no route", &["920100-4", "920100-5"]),
     ("505: the version is not spoken (RFC 9110, 15.6.6)", &["920280-3", "920430-3", "920430-8", "920430-9"]),
     ("415: an empty Content-Type is no media type", &["920640-4"]),
-    (
-        "Content-Length is taken off the request before the firewall sees it",
-        &["920170-2", "920170-3", "920170-6", "920171-2", "920171-3", "920180-2", "920340-1", "920400-1"],
-    ),
-    (
-        "Connection is taken off the request before the firewall sees it",
-        &["920210-2", "920210-3", "920210-4", "920210-6", "920210-7"],
-    ),
-    (
-        "X-Forwarded-For of a peer that is no trusted proxy is taken off before the firewall sees it",
-        &["933100-91"],
-    ),
 ];
 
 /// The suite's backend: `/reflect` answers what the request describes, everything else is 200.
