@@ -16,7 +16,7 @@ use portcullis_http::{
 };
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -49,7 +49,8 @@ struct Activity {
     last_end: AtomicU64,
     /// Streams that the client took back before they were answered.
     taken_back: AtomicU64,
-    /// There are too many of those.
+    /// There are too many of those: no more requests are handed on.
+    flooded: AtomicBool,
     flood: Notify,
 }
 
@@ -66,6 +67,7 @@ impl Drop for Awaited {
         }
         let taken_back = self.activity.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
         if taken_back > MAX_TAKEN_BACK && taken_back * 2 > self.activity.served.load(Ordering::Relaxed) {
+            self.activity.flooded.store(true, Ordering::Relaxed);
             self.activity.flood.notify_one();
         }
     }
@@ -114,6 +116,7 @@ pub(super) async fn serve<IO, S>(
         served: AtomicU64::new(0),
         last_end: AtomicU64::new(0),
         taken_back: AtomicU64::new(0),
+        flooded: AtomicBool::new(false),
         flood: Notify::new(),
     });
     let streams = activity.clone();
@@ -122,10 +125,13 @@ pub(super) async fn serve<IO, S>(
     let handler = service_fn(move |request: http::Request<Incoming>| {
         let (service, stream, timeouts) = (service.clone(), streams.open(), timeouts.clone());
         let (reply, answer) = oneshot::channel();
-        tokio::spawn(async move {
-            let _stream = stream;
-            answer_one(request, service, reply, timeouts, max_target, max_fields).await;
-        });
+        // Without somebody to answer it, the stream is reset.
+        if !streams.flooded.load(Ordering::Relaxed) {
+            tokio::spawn(async move {
+                let _stream = stream;
+                answer_one(request, service, reply, timeouts, max_target, max_fields).await;
+            });
+        }
         let awaited = Awaited { activity: streams.clone(), answered: false };
         async move {
             let mut awaited = awaited;
