@@ -64,7 +64,7 @@ pub use compile::{DataFiles, FileSystem, build, compile};
 pub use overlay::{ExclusionSettings, Overlay, OverlayError, OverlaySettings, RuleSelection};
 pub use program::{Program, RuleInfo};
 pub use reference::{DIVERGENCES, Divergence, reference};
-pub use report::{Action, Interruption, Match, Report, SNIPPET};
+pub use report::{Action, Exclusion, Interruption, Match, Report, SNIPPET, Score};
 pub use rule::{LimitAction, Mode, Phase};
 pub use tx::{ReportSink, Transaction};
 pub use validate::{ACTIONS, ActionInfo, ActionKind, RuleSet, validate};

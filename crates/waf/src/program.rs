@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::body::xml;
 use crate::macros::{Names, TxNames, TxSlot};
-use crate::operator::{Op, Pattern, PatternId};
+use crate::operator::{Op, OperatorKind, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::rule::{Disruptive, Meta, Mode, Phase, Processor, SetVar, TxChange, TxTarget};
 use crate::settings::Settings;
@@ -52,7 +52,7 @@ impl RuleBits {
         self.0.iter().all(|word| *word == 0)
     }
 
-    fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 }
@@ -84,6 +84,8 @@ pub(crate) struct Gate {
 pub(crate) struct Link {
     pub(crate) lane: LaneId,
     pub(crate) op: Op,
+    /// The operator as the rule has it, for reports.
+    pub(crate) written: Written,
     pub(crate) negated: bool,
     pub(crate) gate: Option<Gate>,
     pub(crate) capture: bool,
@@ -91,6 +93,25 @@ pub(crate) struct Link {
     pub(crate) ctls: Box<[Ctl]>,
     /// `SecAction`: matches without looking at anything.
     pub(crate) unconditional: bool,
+}
+
+/// An operator as a rule has it.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The name as the operator table spells it.
+    pub(crate) operator: &'static str,
+    /// The argument, cut.
+    pub(crate) argument: Box<str>,
+}
+
+impl Written {
+    /// `argument` is kept up to [`crate::SNIPPET`] bytes.
+    pub(crate) fn new(kind: OperatorKind, argument: &str) -> Self {
+        let known = crate::operator::TABLE.iter().find(|info| info.kind == kind);
+        let end = argument.floor_char_boundary(crate::SNIPPET);
+        let argument = argument.get(..end).unwrap_or(argument).into();
+        Self { operator: known.map_or("", |info| info.name), argument }
+    }
 }
 
 /// A run-time change of the engine, with the rules it is about resolved.

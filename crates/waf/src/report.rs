@@ -1,5 +1,6 @@
 //! What a transaction comes to: interruptions while it runs, a report at its end.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::rule::{Mode, Phase};
@@ -45,18 +46,56 @@ pub struct Match {
     pub severity: Option<u8>,
     /// The rule's tags.
     pub tags: Vec<Box<str>>,
+    /// The rule set's version (`ver`).
+    pub ver: Option<Box<str>>,
+    /// The rule's revision (`rev`).
+    pub rev: Option<Box<str>>,
+    /// How well tried the rule is, from 1 to 9.
+    pub maturity: Option<u8>,
+    /// How rarely the rule is wrong, from 1 to 9.
+    pub accuracy: Option<u8>,
     /// Full name of the variable that matched last, such as `ARGS:q`.
     pub variable: String,
+    /// The other variables that the chain matched, a few of them.
+    pub also: Vec<String>,
     /// The operator that matched last, such as `rx`; with `!` when negated.
     pub operator: String,
+    /// The operator's argument as the rule has it, at most [`SNIPPET`] bytes.
+    pub parameter: String,
+    /// The transformations that the value went through.
+    pub transforms: Vec<&'static str>,
     /// The value that matched last, after transformations, escaped, at most [`SNIPPET`] bytes.
     pub snippet: String,
+    /// Where in the value, after transformations and before escaping, the operator found what it looks for, in bytes;
+    /// the whole value where it judges it as a whole. `None` where there is no such place: it matched because
+    /// something is not there, or the pattern was made at run time.
+    pub offset: Option<Range<usize>>,
+    /// What the rule added to scores.
+    pub scores: Vec<Score>,
     /// The rule file.
     pub file: Arc<str>,
     /// The line the rule starts on, from 1.
     pub line: u32,
     /// Whether the match asks for an audit entry.
     pub audit: bool,
+}
+
+/// What a rule added to a score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Score {
+    /// The TX variable, such as `inbound_anomaly_score_pl1`.
+    pub name: Box<str>,
+    /// What was added to it, over all values that matched.
+    pub amount: i64,
+}
+
+/// A value that an exclusion kept from a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The rule that did not look at it.
+    pub rule_id: u32,
+    /// The full name, such as `ARGS:comment`.
+    pub target: String,
 }
 
 /// Longest snippet and logdata in a report, in bytes of the escaped text.
@@ -79,6 +118,14 @@ pub struct Report {
     pub inbound_score: i64,
     /// The anomaly score of the response.
     pub outbound_score: i64,
+    /// The level up to which rules counted towards blocking (`tx.blocking_paranoia_level`).
+    pub blocking_paranoia: Option<i64>,
+    /// The level up to which rules ran (`tx.detection_paranoia_level`).
+    pub detection_paranoia: Option<i64>,
+    /// The exclusions that applied: values that there were and that a rule was kept from, a few of them.
+    pub exclusions: Vec<Exclusion>,
+    /// Rules that did not run because an exclusion or a `ctl` removes them.
+    pub removed_rules: u32,
     /// What the engine could not look at as it should have, such as a body without a parser.
     pub notes: Vec<&'static str>,
     /// Whether phase 5 ran to its end.

@@ -16,7 +16,8 @@ use crate::macros::Num;
 use crate::operator::{Op, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::program::{
-    Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Skip, TargetRemoval, next_uid,
+    Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Skip, TargetRemoval, Written,
+    next_uid,
 };
 use crate::rule::{Meta, Phase};
 use crate::target::{Key, Target, TargetSet};
@@ -239,6 +240,7 @@ impl Compiler<'_> {
         Link {
             lane,
             op,
+            written: Written::new(link.operator.kind, &link.operator.raw),
             negated: link.operator.negated,
             gate,
             capture: link.capture,

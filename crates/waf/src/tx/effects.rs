@@ -40,10 +40,12 @@ impl Engine<'_> {
             TxChange::SetInt(number) => TxValue::Int(*number),
             TxChange::Set(text) => self.set_text(text),
             TxChange::Add(amount) => {
-                TxValue::Int(self.state.int(current).saturating_add(self.amount(amount)))
+                let amount = self.amount(amount);
+                self.add(place, current, amount)
             }
             TxChange::Subtract(amount) => {
-                TxValue::Int(self.state.int(current).saturating_sub(self.amount(amount)))
+                let amount = self.amount(amount).saturating_neg();
+                self.add(place, current, amount)
             }
         };
         match place {
@@ -54,6 +56,13 @@ impl Engine<'_> {
                 }
             }
         }
+    }
+
+    fn add(&mut self, place: Place, current: TxValue, amount: i64) -> TxValue {
+        if let Place::Slot(slot) = place {
+            self.note_added(slot, amount);
+        }
+        TxValue::Int(self.state.int(current).saturating_add(amount))
     }
 
     /// Opens a persistent collection, or changes a variable of one that is open.

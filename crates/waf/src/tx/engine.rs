@@ -3,14 +3,14 @@
 use super::state::{Hit, Item, State, TxValue};
 use super::values::{Span, ValueId};
 use crate::libinjection;
-use crate::macros::{Num, Text, TxSlot};
+use crate::macros::{Num, TxSlot};
 use crate::operator::{
     Caches, Detector, Op, PatternId, atoi, ip_match, matches_expanded, text_matches, url_encoding_is_invalid,
     utf8_is_invalid,
 };
 use crate::prefilter::has_bit;
 use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
-use crate::report::{Action, Interruption, Match, snippet};
+use crate::report::{Action, Interruption};
 use crate::rule::{AllowScope, Disruptive, Mode, Phase};
 use crate::variable::Var;
 
@@ -264,19 +264,7 @@ impl Engine<'_> {
     fn hit(&mut self, link: &Link, hit: Hit) {
         self.state.matched = Some(hit);
         self.state.matched_all.push(hit);
-        self.state.matched_op = (link.op.name(), link.negated);
         self.setvars(link);
-    }
-
-    /// Whether the overlay or a `ctl` takes this target away from the rule.
-    fn removed_target(&self, index: RuleIx, item: &Item) -> bool {
-        let names = &self.program.names;
-        let key = match item.slot {
-            Some(slot) => crate::macros::Names::tx(names, slot).as_bytes(),
-            None => self.state.values.get(item.key),
-        };
-        let removals = self.state.removals.iter().filter(|removal| removal.rules.contains(index));
-        removals.into_iter().any(|removal| removal.exclusion.covers(item.var, key, names))
     }
 
     /// All links matched: report, and decide what becomes of the transaction.
@@ -330,45 +318,5 @@ impl Engine<'_> {
             AllowScope::All => self.state.allowed_until = 4,
         }
         Verdict::EndPhase
-    }
-
-    fn report(&mut self, rule: &Rule) -> Match {
-        let mut text = Vec::new();
-        if let Some(logdata) = &rule.meta.logdata {
-            self.expand(logdata, &mut text);
-        }
-        let hit = self.state.matched.filter(|_| !self.state.matched_all.is_empty());
-        let (variable, value) = match hit {
-            Some(hit) => (self.hit_name(hit), self.hit_value(hit)),
-            None => (ValueId::NONE, ValueId::NONE),
-        };
-        let (operator, negated) = self.state.matched_op;
-        Match {
-            rule_id: rule.id,
-            phase: rule.phase,
-            msg: self.show(rule.meta.msg.as_ref()),
-            logdata: snippet(&text),
-            severity: rule.meta.severity,
-            tags: rule.meta.tags.clone(),
-            variable: snippet(self.state.values.get(variable)),
-            operator: if negated { format!("!{operator}") } else { operator.to_owned() },
-            snippet: snippet(self.state.values.get(value)),
-            file: rule.file.clone(),
-            line: rule.line,
-            audit: rule.audit_log,
-        }
-    }
-
-    /// Text for people: macros expanded, escaped, but not cut (messages are written by operators).
-    fn show(&mut self, text: Option<&Text>) -> String {
-        let mut bytes = Vec::new();
-        if let Some(text) = text {
-            self.expand(text, &mut bytes);
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) if !text.chars().any(char::is_control) => text,
-            Ok(text) => text.escape_default().to_string(),
-            Err(error) => error.as_bytes().escape_ascii().to_string(),
-        }
     }
 }

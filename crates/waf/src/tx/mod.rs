@@ -3,6 +3,7 @@
 mod clock;
 mod effects;
 mod engine;
+mod explain;
 mod gather;
 mod request;
 mod request_body;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::Engine;
-use state::{State, with_caches};
+use state::{State, TxValue, with_caches};
 
 use crate::overlay::Overlay;
 use crate::program::{KnownSlots, Program};
@@ -275,6 +276,13 @@ impl Transaction {
             let _ = with_caches(program.uid, |caches| Engine { program, state, caches }.run(Phase::Logging));
         }
         let (inbound_score, outbound_score) = scores(&state, &program.known);
+        let level = |slot| match state.tx(slot) {
+            TxValue::Unset => None,
+            value => Some(state.int(value)),
+        };
+        let blocking_paranoia = level(program.known.blocking_paranoia);
+        let detection_paranoia = level(program.known.detection_paranoia);
+        let exclusions = explain::exclusions(program, &state);
         let report = Report {
             unique_id: String::from_utf8_lossy(state.values.get(state.stored_scalar(Var::UniqueId)))
                 .into_owned(),
@@ -284,6 +292,10 @@ impl Transaction {
             would_interrupt: state.would_interrupt.take(),
             inbound_score,
             outbound_score,
+            blocking_paranoia,
+            detection_paranoia,
+            exclusions,
+            removed_rules: state.removed.count(),
             notes: std::mem::take(&mut state.notes),
             finished: true,
         };
@@ -325,6 +337,10 @@ fn empty_report() -> Report {
         would_interrupt: None,
         inbound_score: 0,
         outbound_score: 0,
+        blocking_paranoia: None,
+        detection_paranoia: None,
+        exclusions: Vec::new(),
+        removed_rules: 0,
         notes: Vec::new(),
         finished: false,
     }

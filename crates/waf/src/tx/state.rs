@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::explain::Added;
 use super::values::{Span, ValueId, Values};
 use crate::macros::TxSlot;
 use crate::operator::Caches;
@@ -89,9 +90,12 @@ pub(crate) struct State {
     pub(crate) matched: Option<Hit>,
     /// The values the current chain matched.
     pub(crate) matched_all: Vec<Hit>,
-    pub(crate) matched_op: (&'static str, bool),
     /// The rule that is being evaluated.
     pub(crate) rule: Option<RuleIx>,
+    /// What rules added to TX variables.
+    pub(crate) added: Vec<Added>,
+    /// Values, by name, that exclusions kept from rules.
+    pub(crate) withheld: Vec<(RuleIx, ValueId)>,
     pub(crate) highest_severity: u8,
     pub(crate) lanes: Vec<LaneState>,
     pub(crate) lane_items: Vec<Item>,
@@ -142,8 +146,9 @@ impl Default for State {
             tx_named: Vec::new(),
             matched: None,
             matched_all: Vec::new(),
-            matched_op: ("", false),
             rule: None,
+            added: Vec::new(),
+            withheld: Vec::new(),
             highest_severity: u8::MAX,
             lanes: Vec::new(),
             lane_items: Vec::new(),
@@ -228,7 +233,8 @@ impl State {
         self.tx_named.clear();
         self.matched = None;
         self.matched_all.clear();
-        self.matched_op = ("", false);
+        self.added.clear();
+        self.withheld.clear();
         self.rule = None;
         self.highest_severity = u8::MAX;
         // Epoch 0 is never current, so every lane is gathered anew.

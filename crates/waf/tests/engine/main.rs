@@ -3,6 +3,7 @@
 
 mod common;
 mod diagnostics;
+mod explain;
 mod overlays;
 mod program;
 mod robustness;
