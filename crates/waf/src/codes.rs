@@ -44,3 +44,7 @@ pub const SETTING_VALUE: Code = Code::new("SEC0118");
 pub const SELECTOR: Code = Code::new("SEC0119");
 /// More rules, patterns or names than a program can hold.
 pub const TOO_LARGE: Code = Code::new("SEC0120");
+/// A pattern that cannot be matched in linear time.
+pub const UNSUPPORTED_PATTERN: Code = Code::new("SEC0121");
+/// A directive this engine does not have.
+pub const UNSUPPORTED_DIRECTIVE: Code = Code::new("SEC0122");

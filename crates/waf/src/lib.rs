@@ -39,6 +39,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod audit;
 mod body;
 mod byteset;
 pub mod codes;
@@ -59,12 +60,13 @@ mod tx;
 mod validate;
 pub mod variable;
 
+pub use audit::{AuditEngine, AuditLogFormat, AuditLogType, AuditParts, AuditSettings, RelevantStatus};
 pub use byteset::ByteSet;
-pub use compile::{DataFiles, FileSystem, build, compile};
+pub use compile::{DataFiles, FileSystem, build, build_with, compile};
 pub use overlay::{ExclusionSettings, Overlay, OverlayError, OverlaySettings, RuleSelection};
 pub use program::{Program, RuleInfo};
 pub use reference::{DIVERGENCES, Divergence, reference};
 pub use report::{Action, Exclusion, Interruption, Match, Report, SNIPPET, Score};
 pub use rule::{LimitAction, Mode, Phase};
 pub use tx::{ReportSink, Transaction};
-pub use validate::{ACTIONS, ActionInfo, ActionKind, RuleSet, validate};
+pub use validate::{ACTIONS, ActionInfo, ActionKind, BuildOptions, RuleSet, validate};

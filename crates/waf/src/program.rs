@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::audit::{AuditEngine, AuditSettings, PartsChange};
 use crate::body::xml;
 use crate::macros::{Names, TxNames, TxSlot};
 use crate::operator::{Op, OperatorKind, Pattern, PatternId};
@@ -118,6 +119,8 @@ impl Written {
 #[derive(Debug)]
 pub(crate) enum Ctl {
     Engine(Mode),
+    AuditEngine(AuditEngine),
+    AuditParts(PartsChange),
     RemoveRules(RuleBits),
     RemoveTargets(Arc<TargetRemoval>),
     BodyProcessor(Processor),
@@ -262,6 +265,12 @@ impl Program {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.settings.engine
+    }
+
+    /// What the rule files want of the audit log.
+    #[must_use]
+    pub fn audit(&self) -> &AuditSettings {
+        &self.settings.audit
     }
 
     pub(crate) fn order(&self, phase: Phase) -> &[RuleIx] {

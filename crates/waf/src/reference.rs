@@ -77,7 +77,8 @@ pub fn reference() -> String {
          `UPDATE=1 cargo test -p portcullis-waf --test seclang_reference` writes it anew.\n\n\
          Names are compared without regard to case. What is not on this page is an error with file, line, column\n\
          and a suggestion. What is *taken without effect* is a warning, so that files written for other engines load;\n\
-         what is *refused* is an error that gives the reason below.\n\n\
+         what is *refused* is an error that gives the reason below; with `allow_unsupported`, the rule that wants it is\n\
+         left out with its whole chain, and a warning says so.\n\n\
          [Directives](#directives) · [Variables](#variables) · [Transformations](#transformations) ·\n\
          [Operators](#operators) · [Actions](#actions) · [Divergences](#divergences)\n",
     );
@@ -116,6 +117,7 @@ fn directives(page: &mut String) {
     for info in settings::TABLE {
         let effect = match info.effect {
             DirectiveEffect::Accepted(instead) => format!("taken without effect: {instead}"),
+            DirectiveEffect::Unsupported(reason) => format!("refused: {reason}"),
             _ => "set".to_owned(),
         };
         row(page, &[&names("", &[info.name]), info.doc, &effect]);

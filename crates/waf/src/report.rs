@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::audit::{AuditEngine, AuditParts};
 use crate::rule::{Mode, Phase};
 
 /// What the gateway shall do with an interrupted transaction.
@@ -128,6 +129,10 @@ pub struct Report {
     pub removed_rules: u32,
     /// What the engine could not look at as it should have, such as a body without a parser.
     pub notes: Vec<&'static str>,
+    /// Whether an audit entry is wanted (`SecAuditEngine`, `ctl:auditEngine`).
+    pub audit_engine: AuditEngine,
+    /// The parts of that entry (`SecAuditLogParts`, `ctl:auditLogParts`).
+    pub audit_parts: AuditParts,
     /// Whether phase 5 ran to its end.
     pub finished: bool,
 }

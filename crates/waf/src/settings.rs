@@ -1,5 +1,6 @@
 //! What directives other than rules set, and the table of those directives.
 
+use crate::audit::AuditSettings;
 use crate::rule::{LimitAction, Mode};
 
 /// The engine's settings as the rule files leave them.
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) signatures: Vec<String>,
     /// Seconds a persistent collection is kept after its last change.
     pub(crate) collection_timeout: u32,
+    pub(crate) audit: AuditSettings,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             response_mime_types: vec!["text/plain".to_owned(), "text/html".to_owned()],
             signatures: Vec::new(),
             collection_timeout: 3600,
+            audit: AuditSettings::default(),
         }
     }
 }
@@ -64,6 +67,26 @@ pub enum DirectiveEffect {
     ArgumentSeparator,
     /// `SecCollectionTimeout`
     CollectionTimeout,
+    /// `SecAuditEngine`
+    AuditEngine,
+    /// `SecAuditLog`
+    AuditLog,
+    /// `SecAuditLog2`
+    AuditLog2,
+    /// `SecAuditLogDirMode`
+    AuditLogDirMode,
+    /// `SecAuditLogFileMode`
+    AuditLogFileMode,
+    /// `SecAuditLogFormat`
+    AuditLogFormat,
+    /// `SecAuditLogParts`
+    AuditLogParts,
+    /// `SecAuditLogRelevantStatus`
+    AuditLogRelevantStatus,
+    /// `SecAuditLogStorageDir`
+    AuditLogStorageDir,
+    /// `SecAuditLogType`
+    AuditLogType,
     /// `SecUploadFileLimit`
     UploadFileLimit,
     /// `SecResponseBodyAccess`
@@ -80,6 +103,8 @@ pub enum DirectiveEffect {
     ComponentSignature,
     /// Taken without effect; the text says who does it instead.
     Accepted(&'static str),
+    /// Refused; the text says why, or what to do instead.
+    Unsupported(&'static str),
 }
 
 /// One row of the directive table.
@@ -93,7 +118,6 @@ pub struct DirectiveInfo {
     pub doc: &'static str,
 }
 
-const AUDIT: DirectiveEffect = DirectiveEffect::Accepted("the gateway writes its own structured log");
 const DEBUG: DirectiveEffect = DirectiveEffect::Accepted("the gateway's log level governs");
 const LINEAR: DirectiveEffect = DirectiveEffect::Accepted("patterns run in linear time and need no limit");
 const MEMORY: DirectiveEffect =
@@ -110,16 +134,16 @@ macro_rules! table {
 table! {
     "SecArgumentSeparator" DirectiveEffect::ArgumentSeparator, "The byte between arguments, `&` by default.";
     "SecArgumentsLimit" DirectiveEffect::ArgumentsLimit, "Most arguments taken from a request, 1000 by default.";
-    "SecAuditEngine" AUDIT, "Audit log switch.";
-    "SecAuditLog" AUDIT, "Audit log file.";
-    "SecAuditLog2" AUDIT, "Second audit log file.";
-    "SecAuditLogDirMode" AUDIT, "Audit log directory mode.";
-    "SecAuditLogFileMode" AUDIT, "Audit log file mode.";
-    "SecAuditLogFormat" AUDIT, "Audit log format.";
-    "SecAuditLogParts" AUDIT, "Audit log parts.";
-    "SecAuditLogRelevantStatus" AUDIT, "Statuses worth an audit log entry.";
-    "SecAuditLogStorageDir" AUDIT, "Audit log directory.";
-    "SecAuditLogType" AUDIT, "Audit log type.";
+    "SecAuditEngine" DirectiveEffect::AuditEngine, "Which transactions get an entry in the audit log: On, Off (the default) or RelevantOnly.";
+    "SecAuditLog" DirectiveEffect::AuditLog, "The audit log's file.";
+    "SecAuditLog2" DirectiveEffect::AuditLog2, "A second file of the audit log.";
+    "SecAuditLogDirMode" DirectiveEffect::AuditLogDirMode, "Permissions of the audit log's directories, in octal, or `default`.";
+    "SecAuditLogFileMode" DirectiveEffect::AuditLogFileMode, "Permissions of the audit log's files, in octal, or `default`.";
+    "SecAuditLogFormat" DirectiveEffect::AuditLogFormat, "How entries of the audit log are written: Native (the default) or JSON.";
+    "SecAuditLogParts" DirectiveEffect::AuditLogParts, "The parts of an entry, by their letters; ABCFHZ by default.";
+    "SecAuditLogRelevantStatus" DirectiveEffect::AuditLogRelevantStatus, "Statuses worth an entry under RelevantOnly, as a pattern.";
+    "SecAuditLogStorageDir" DirectiveEffect::AuditLogStorageDir, "The directory of entries in files of their own.";
+    "SecAuditLogType" DirectiveEffect::AuditLogType, "Serial (the default) for one file, Concurrent for a file for each entry.";
     "SecCollectionTimeout" DirectiveEffect::CollectionTimeout, "Seconds that a persistent collection is kept, 3600 by default.";
     "SecComponentSignature" DirectiveEffect::ComponentSignature, "Name and version of a rule set.";
     "SecCookieFormat" DirectiveEffect::Accepted("cookies are read as RFC 6265 has them"), "Cookie version.";

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use portcullis_diag::{SourceMap, Span};
 use portcullis_seclang::{Directive, DirectiveKind, Disk, load};
 use portcullis_testkit::ftw;
-use portcullis_waf::{FileSystem, Overlay, OverlaySettings, Program, Report, Transaction, build};
+use portcullis_waf::{
+    BuildOptions, FileSystem, Overlay, OverlaySettings, Program, Report, Transaction, build,
+};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/crs");
 
@@ -53,8 +55,8 @@ fn absent() -> bool {
 fn accepted(files: &[PathBuf]) -> (usize, usize, Vec<String>) {
     let mut sources = SourceMap::new();
     let loaded = load(files, &Disk, &mut sources);
-    let (set, mut found) = portcullis_waf::validate(&loaded.directives);
-    found.append(portcullis_waf::compile(set, &sources, &FileSystem).1);
+    let (set, mut found) = portcullis_waf::validate(&loaded.directives, BuildOptions::default());
+    found.append(portcullis_waf::compile(set, &sources, &FileSystem, BuildOptions::default()).1);
     let is_rule =
         |directive: &&Directive| matches!(directive.kind, DirectiveKind::Rule(_) | DirectiveKind::Action(_));
     let rules: Vec<Span> = loaded.directives.iter().filter(is_rule).map(|directive| directive.span).collect();

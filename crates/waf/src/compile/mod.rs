@@ -22,7 +22,7 @@ use crate::program::{
 use crate::rule::{Meta, Phase};
 use crate::target::{Key, Target, TargetSet};
 use crate::transform::Transform;
-use crate::validate::{CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef};
+use crate::validate::{BuildOptions, CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef, tolerate};
 use crate::variable::Var;
 
 /// Where `@pmFromFile` and `@ipMatchFromFile` read their files.
@@ -45,7 +45,7 @@ impl DataFiles for FileSystem {
     }
 }
 
-/// Parsed directives to a program in one go: [`crate::validate`], then [`compile`].
+/// Parsed directives to a program in one go, with the default options: [`build_with`].
 ///
 /// # Errors
 /// All findings when there is an error among them; otherwise the warnings come with the program.
@@ -54,8 +54,21 @@ pub fn build(
     sources: &SourceMap,
     data: &dyn DataFiles,
 ) -> Result<(Program, Diagnostics), Diagnostics> {
-    let (set, mut diagnostics) = crate::validate(directives);
-    let (program, found) = compile(set, sources, data);
+    build_with(directives, sources, data, BuildOptions::default())
+}
+
+/// Parsed directives to a program in one go: [`crate::validate`], then [`compile`].
+///
+/// # Errors
+/// All findings when there is an error among them; otherwise the warnings come with the program.
+pub fn build_with(
+    directives: &[ast::Directive],
+    sources: &SourceMap,
+    data: &dyn DataFiles,
+    options: BuildOptions,
+) -> Result<(Program, Diagnostics), Diagnostics> {
+    let (set, mut diagnostics) = crate::validate(directives, options);
+    let (program, found) = compile(set, sources, data, options);
     diagnostics.append(found);
     match program {
         Some(program) if !diagnostics.has_errors() => Ok((program, diagnostics)),
@@ -65,7 +78,12 @@ pub fn build(
 
 /// Compiles validated rules. No program comes with findings that are errors.
 #[must_use]
-pub fn compile(set: RuleSet, sources: &SourceMap, data: &dyn DataFiles) -> (Option<Program>, Diagnostics) {
+pub fn compile(
+    mut set: RuleSet,
+    sources: &SourceMap,
+    data: &dyn DataFiles,
+    options: BuildOptions,
+) -> (Option<Program>, Diagnostics) {
     let mut compiler = Compiler {
         sources,
         data,
@@ -79,6 +97,9 @@ pub fn compile(set: RuleSet, sources: &SourceMap, data: &dyn DataFiles) -> (Opti
         files: HashMap::new(),
         xml_paths: Vec::new(),
     };
+    if options.allow_unsupported {
+        set.items.retain(|item| compiler.is_supported(item));
+    }
     let program = compiler.program(set);
     let program = program.filter(|_| !compiler.diagnostics.has_errors());
     (program, compiler.diagnostics)
@@ -110,6 +131,22 @@ struct Landing {
 type Landings = HashMap<Box<str>, Vec<Landing>>;
 
 impl Compiler<'_> {
+    /// Whether all patterns of a rule can be compiled; a rule with one that is not supported is left out, with a warning.
+    /// What is compiled here is not compiled again.
+    fn is_supported(&mut self, item: &Item) -> bool {
+        let Item::Rule(rule) = item else { return true };
+        let before = std::mem::take(&mut self.diagnostics);
+        for link in &rule.links {
+            self.operator(&link.operator, rule.phase);
+        }
+        let mut found = std::mem::replace(&mut self.diagnostics, before);
+        let left_out = tolerate(&mut found, &format!("rule {}", rule.id));
+        if left_out {
+            self.diagnostics.append(found);
+        }
+        !left_out
+    }
+
     fn program(&mut self, set: RuleSet) -> Option<Program> {
         let RuleSet { items, settings, mut names } = set;
         let known = KnownSlots::intern(&mut names);
@@ -345,6 +382,8 @@ fn choose(choice: &RuleChoice, metas: &[(u32, Meta)]) -> RuleBits {
 fn ctl_of(ctl: CtlDef, metas: &[(u32, Meta)]) -> Ctl {
     match ctl {
         CtlDef::Engine(mode) => Ctl::Engine(mode),
+        CtlDef::AuditEngine(engine) => Ctl::AuditEngine(engine),
+        CtlDef::AuditParts(change) => Ctl::AuditParts(change),
         CtlDef::RemoveRules(choice) => Ctl::RemoveRules(choose(&choice, metas)),
         CtlDef::RemoveTargets(choice, exclusion) => {
             Ctl::RemoveTargets(Arc::new(TargetRemoval { rules: choose(&choice, metas), exclusion }))

@@ -9,25 +9,46 @@ use crate::byteset::ByteSet;
 use crate::codes;
 use crate::macros::Num;
 use crate::operator::{
-    self, Op, OperatorKind, Pattern, PatternId, compile_phrases, compile_regex, parse_byte_ranges,
-    parse_networks,
+    self, Op, OperatorKind, Pattern, PatternError, PatternId, compile_phrases, compile_regex,
+    parse_byte_ranges, parse_networks,
 };
 use crate::rule::Phase;
 use crate::validate::OperatorDef;
 
+/// Why there is no operator.
+enum Refusal {
+    /// That has been said already.
+    Reported,
+    Pattern(PatternError),
+}
+
+impl From<PatternError> for Refusal {
+    fn from(error: PatternError) -> Self {
+        Self::Pattern(error)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Pattern(PatternError::Broken(message))
+    }
+}
+
 impl Compiler<'_> {
     /// The operator; one with a broken argument is reported and never matches (the program is thrown away anyway).
     pub(super) fn operator(&mut self, def: &OperatorDef, phase: Phase) -> Op {
-        self.try_operator(def, phase).unwrap_or_else(|message| {
-            if let Some(message) = message {
-                self.diagnostics.push(Diagnostic::error(codes::OPERATOR_ARGUMENT, message).at(def.span));
-            }
+        self.try_operator(def, phase).unwrap_or_else(|refusal| {
+            let (code, message) = match refusal {
+                Refusal::Reported => return Op::Never,
+                Refusal::Pattern(PatternError::Broken(message)) => (codes::OPERATOR_ARGUMENT, message),
+                Refusal::Pattern(PatternError::Unsupported(message)) => (codes::UNSUPPORTED_PATTERN, message),
+            };
+            self.diagnostics.push(Diagnostic::error(code, message).at(def.span));
             Op::Never
         })
     }
 
-    /// `Err(None)`: reported already.
-    fn try_operator(&mut self, def: &OperatorDef, phase: Phase) -> Result<Op, Option<String>> {
+    fn try_operator(&mut self, def: &OperatorDef, phase: Phase) -> Result<Op, Refusal> {
         let raw = def.raw.as_str();
         Ok(match def.kind {
             OperatorKind::Rx if def.text.literal().is_none() => Op::RxText(def.text.clone()),
@@ -39,19 +60,19 @@ impl Compiler<'_> {
             OperatorKind::Pm => {
                 if raw.contains("%{") {
                     let message = "macros are not expanded in `@pm`; use `@contains` or `@within`";
-                    return Err(Some(message.to_owned()));
+                    return Err(message.to_owned().into());
                 }
                 let phrases = operator::from_argument(raw)?;
                 if phrases.is_empty() {
-                    return Err(Some("`@pm` needs at least one phrase".to_owned()));
+                    return Err("`@pm` needs at least one phrase".to_owned().into());
                 }
-                Op::Pm(self.pattern("pm", raw, phase, || compile_phrases(&phrases))?)
+                Op::Pm(self.pattern("pm", raw, phase, || Ok(compile_phrases(&phrases)?))?)
             }
             OperatorKind::PmFromFile => {
                 let contents = self.data(raw, def.span)?;
                 let phrases = operator::from_file(&contents);
                 if phrases.is_empty() {
-                    return Err(Some(format!("`{raw}` holds no phrase")));
+                    return Err(format!("`{raw}` holds no phrase").into());
                 }
                 let place = self.resolve(raw, def.span).display().to_string();
                 let id = self.pattern("pmf", &place, phase, || {
@@ -88,8 +109,8 @@ impl Compiler<'_> {
         kind: &str,
         written: &str,
         phase: Phase,
-        compile: impl FnOnce() -> Result<Pattern, String>,
-    ) -> Result<PatternId, String> {
+        compile: impl FnOnce() -> Result<Pattern, PatternError>,
+    ) -> Result<PatternId, PatternError> {
         let key = format!("{kind} {written}");
         let id = match self.pattern_ids.get(&key) {
             Some(id) => *id,
@@ -116,7 +137,7 @@ impl Compiler<'_> {
     }
 
     /// The content of one or several data files, separated by spaces.
-    fn data(&mut self, files: &str, span: Span) -> Result<Vec<u8>, Option<String>> {
+    fn data(&mut self, files: &str, span: Span) -> Result<Vec<u8>, Refusal> {
         let mut contents = Vec::new();
         for file in files.split_whitespace() {
             let path = self.resolve(file, span);
@@ -129,7 +150,7 @@ impl Compiler<'_> {
                     let message = format!("the data file `{}` cannot be read: {error}", path.display());
                     let diagnostic = Diagnostic::error(codes::DATA_FILE, message).at(span);
                     self.diagnostics.push(diagnostic.help("paths are relative to the rule file"));
-                    return Err(None);
+                    return Err(Refusal::Reported);
                 }
             }
         }

@@ -186,6 +186,8 @@ impl Engine<'_> {
         for ctl in &link.ctls {
             match ctl {
                 Ctl::Engine(mode) => self.state.mode = *mode,
+                Ctl::AuditEngine(engine) => self.state.audit_engine = *engine,
+                Ctl::AuditParts(change) => self.state.audit_parts = self.state.audit_parts.with(*change),
                 Ctl::RemoveRules(rules) => self.state.removed.union_with(rules),
                 Ctl::RemoveTargets(removal) => {
                     self.state.touched.union_with(&removal.rules);

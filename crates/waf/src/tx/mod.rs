@@ -18,6 +18,7 @@ use std::sync::Arc;
 use engine::Engine;
 use state::{State, TxValue, with_caches};
 
+use crate::audit::{AuditEngine, AuditParts};
 use crate::overlay::Overlay;
 use crate::program::{KnownSlots, Program};
 use crate::report::{Action, Interruption, Report};
@@ -297,6 +298,8 @@ impl Transaction {
             exclusions,
             removed_rules: state.removed.count(),
             notes: std::mem::take(&mut state.notes),
+            audit_engine: state.audit_engine,
+            audit_parts: state.audit_parts,
             finished: true,
         };
         state.give_back();
@@ -342,6 +345,8 @@ fn empty_report() -> Report {
         exclusions: Vec::new(),
         removed_rules: 0,
         notes: Vec::new(),
+        audit_engine: AuditEngine::Off,
+        audit_parts: AuditParts::default(),
         finished: false,
     }
 }

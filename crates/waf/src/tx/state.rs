@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::explain::Added;
 use super::values::{Span, ValueId, Values};
+use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
 use crate::operator::Caches;
 use crate::overlay::Overlay;
@@ -115,6 +116,8 @@ pub(crate) struct State {
     pub(crate) request_body: Vec<u8>,
     pub(crate) response_body: Vec<u8>,
     pub(crate) mode: Mode,
+    pub(crate) audit_engine: AuditEngine,
+    pub(crate) audit_parts: AuditParts,
     pub(crate) processor: Option<Processor>,
     pub(crate) force_body: bool,
     pub(crate) request_body_access: bool,
@@ -166,6 +169,8 @@ impl Default for State {
             request_body: Vec::new(),
             response_body: Vec::new(),
             mode: Mode::Off,
+            audit_engine: AuditEngine::default(),
+            audit_parts: AuditParts::default(),
             processor: None,
             force_body: false,
             request_body_access: false,
@@ -247,6 +252,8 @@ impl State {
         self.touched.clone_from(&overlay.touched);
         self.removals.clone_from(&overlay.removals);
         self.mode = overlay.mode;
+        self.audit_engine = program.settings.audit.engine;
+        self.audit_parts = program.settings.audit.parts;
         self.processor = None;
         self.force_body = false;
         self.request_body_access = program.settings.request_body_access;

@@ -5,6 +5,7 @@ use portcullis_seclang as ast;
 
 use super::actions::ActionSet;
 use super::{CtlDef, Matcher, RuleChoice, Validator};
+use crate::audit::{AuditEngine, PartsChange};
 use crate::codes;
 use crate::rule::{Mode, Processor};
 use crate::target::{Exclusion, Key};
@@ -44,13 +45,9 @@ impl Validator<'_> {
                 self.diagnostics.push(diagnostic.suggest(suggest(name.trim(), NAMES.iter().copied())));
             }
         }
-        if ["auditengine", "auditlogparts", "debugloglevel"]
-            .contains(&name.trim().to_ascii_lowercase().as_str())
-        {
-            let message = format!(
-                "`ctl:{}` is accepted but has no effect: the gateway writes its own log",
-                name.trim()
-            );
+        if name.trim().eq_ignore_ascii_case("debugLogLevel") {
+            let message =
+                "`ctl:debugLogLevel` is accepted but has no effect: the gateway's log level governs";
             self.warn(codes::NO_EFFECT, value.span, message);
         }
     }
@@ -59,7 +56,15 @@ impl Validator<'_> {
     fn parse_ctl(&mut self, name: &str, argument: &str) -> Result<Option<CtlDef>, Option<String>> {
         let on_off = || switch(argument).ok_or_else(|| Some("expected On or Off".to_owned()));
         let ctl = match name.to_ascii_lowercase().as_str() {
-            "auditengine" | "auditlogparts" | "debugloglevel" => return Ok(None),
+            "debugloglevel" => return Ok(None),
+            "auditengine" => {
+                let expected = || "expected On, Off or RelevantOnly".to_owned();
+                CtlDef::AuditEngine(AuditEngine::parse(argument).ok_or_else(expected)?)
+            }
+            "auditlogparts" => {
+                let expected = || "expected letters of ABCDEFGHIJKZ, or +E, or -C".to_owned();
+                CtlDef::AuditParts(PartsChange::parse(argument).ok_or_else(expected)?)
+            }
             "ruleengine" => CtlDef::Engine(
                 Mode::parse(argument).ok_or_else(|| "expected On, DetectionOnly or Off".to_owned())?,
             ),

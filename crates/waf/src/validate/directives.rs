@@ -5,6 +5,7 @@ use portcullis_seclang as ast;
 use portcullis_seclang::DirectiveKind;
 
 use super::{Item, Validator};
+use crate::audit::{AuditEngine, AuditLogFormat, AuditLogType, AuditParts, RelevantStatus};
 use crate::codes;
 use crate::rule::{LimitAction, Mode};
 use crate::settings::{DirectiveEffect, TABLE, by_name};
@@ -34,7 +35,10 @@ impl<'a> Validator<'a> {
                     "an include has not been resolved",
                 );
             }
-            DirectiveKind::Setting(arguments) => self.setting(&directive.name, arguments),
+            DirectiveKind::Setting(arguments) => {
+                let what = || "the directive".to_owned();
+                self.tolerating(what, |this| this.setting(&directive.name, arguments));
+            }
         }
     }
 
@@ -46,6 +50,12 @@ impl<'a> Validator<'a> {
             self.diagnostics.push(diagnostic.suggest(suggest(name.as_str(), known)));
             return;
         };
+        if let DirectiveEffect::Unsupported(why) = info.effect {
+            let message = format!("`{}` is not supported", info.name);
+            let diagnostic = Diagnostic::error(codes::UNSUPPORTED_DIRECTIVE, message).at(name.span);
+            self.diagnostics.push(diagnostic.help(why));
+            return;
+        }
         if let DirectiveEffect::Accepted(instead) = info.effect {
             let message = format!("`{}` is accepted but has no effect: {instead}", info.name);
             self.warn(codes::NO_EFFECT, name.span, message);
@@ -106,7 +116,46 @@ impl<'a> Validator<'a> {
                     .collect();
             }
             DirectiveEffect::ComponentSignature => settings.signatures.push(value.to_owned()),
-            DirectiveEffect::ResponseBodyMimeTypesClear | DirectiveEffect::Accepted(_) => {}
+            DirectiveEffect::ResponseBodyMimeTypesClear
+            | DirectiveEffect::Accepted(_)
+            | DirectiveEffect::Unsupported(_) => {}
+            audit => return self.apply_audit_setting(audit, first),
+        }
+        Ok(())
+    }
+
+    fn apply_audit_setting(
+        &mut self,
+        effect: DirectiveEffect,
+        first: &ast::Text,
+    ) -> Result<(), &'static str> {
+        let audit = &mut self.set.settings.audit;
+        let value = first.as_str().trim();
+        match effect {
+            DirectiveEffect::AuditEngine => {
+                audit.engine = AuditEngine::parse(value).ok_or("On, Off or RelevantOnly")?;
+            }
+            DirectiveEffect::AuditLog => audit.log = Some(value.to_owned()),
+            DirectiveEffect::AuditLog2 => audit.log2 = Some(value.to_owned()),
+            DirectiveEffect::AuditLogStorageDir => audit.storage_dir = Some(value.to_owned()),
+            DirectiveEffect::AuditLogDirMode => audit.dir_mode = file_mode(value)?,
+            DirectiveEffect::AuditLogFileMode => audit.file_mode = file_mode(value)?,
+            DirectiveEffect::AuditLogFormat => {
+                audit.format = AuditLogFormat::parse(value).ok_or("Native or JSON")?;
+            }
+            DirectiveEffect::AuditLogType => {
+                audit.log_type = AuditLogType::parse(value).ok_or("Serial or Concurrent")?;
+            }
+            DirectiveEffect::AuditLogParts => {
+                audit.parts = AuditParts::parse(value).ok_or("letters of ABCDEFGHIJKZ")?;
+            }
+            DirectiveEffect::AuditLogRelevantStatus => match RelevantStatus::parse(value) {
+                Ok(status) => audit.relevant_status = Some(status),
+                Err(reason) => {
+                    self.error(codes::SETTING_VALUE, first.span, format!("the pattern is broken: {reason}"))
+                }
+            },
+            _ => {}
         }
         Ok(())
     }
@@ -140,7 +189,9 @@ impl<'a> Validator<'a> {
         if let Some(rule) = self.open_chain.take() {
             let last: Span = rule.links.last().map_or(rule.span, |link| link.span);
             self.error(codes::CHAIN, last, format!("the chain of rule {} ends without a last rule", rule.id));
-            self.set.items.push(Item::Rule(Box::new(rule)));
+            if !rule.left_out {
+                self.set.items.push(Item::Rule(Box::new(rule)));
+            }
         }
     }
 }
@@ -157,6 +208,15 @@ fn switch(value: &str) -> Result<bool, &'static str> {
 
 fn number(value: &str) -> Result<usize, &'static str> {
     value.parse().map_err(|_| "a number")
+}
+
+/// Permission bits in octal; `default` leaves them to the process.
+fn file_mode(value: &str) -> Result<Option<u32>, &'static str> {
+    if value.eq_ignore_ascii_case("default") {
+        return Ok(None);
+    }
+    let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.map(Some).ok_or("permissions in octal, such as 0640, or default")
 }
 
 fn limit_action(value: &str) -> Result<LimitAction, &'static str> {

@@ -11,9 +11,10 @@ mod update;
 
 use std::collections::HashMap;
 
-use portcullis_diag::{Code, Diagnostic, Diagnostics, Span};
+use portcullis_diag::{Code, Diagnostic, Diagnostics, Severity, Span};
 use portcullis_seclang as ast;
 
+use crate::audit::{AuditEngine, PartsChange};
 use crate::macros::{Text, TxNames};
 use crate::operator::OperatorKind;
 use crate::rule::{Disruptive, Meta, Phase, Processor, SetVar};
@@ -51,6 +52,8 @@ pub(crate) struct RuleDef {
     pub(crate) audit_log: bool,
     pub(crate) skip: Option<SkipDef>,
     pub(crate) links: Vec<LinkDef>,
+    /// One of its links wants what is not supported, and that is tolerated.
+    pub(crate) left_out: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +135,8 @@ impl RuleChoice {
 #[derive(Clone, Debug)]
 pub(crate) enum CtlDef {
     Engine(Mode),
+    AuditEngine(AuditEngine),
+    AuditParts(PartsChange),
     RemoveRules(RuleChoice),
     RemoveTargets(RuleChoice, Exclusion),
     BodyProcessor(Processor),
@@ -140,10 +145,50 @@ pub(crate) enum CtlDef {
     ResponseBodyAccess(bool),
 }
 
+/// How rules are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Rules that want what this engine does not have or does not know (a variable, operator, transformation, action,
+    /// `ctl`, directive, or a pattern that cannot be matched in linear time) are left out, each with its whole chain and
+    /// a warning that says so. Otherwise each is an error.
+    pub allow_unsupported: bool,
+}
+
+/// The findings that [`BuildOptions::allow_unsupported`] turns into warnings.
+const TOLERABLE: &[Code] = &[
+    codes::UNKNOWN_DIRECTIVE,
+    codes::UNKNOWN_VARIABLE,
+    codes::UNSUPPORTED_VARIABLE,
+    codes::UNKNOWN_OPERATOR,
+    codes::UNSUPPORTED_OPERATOR,
+    codes::UNKNOWN_TRANSFORMATION,
+    codes::UNKNOWN_ACTION,
+    codes::UNSUPPORTED_ACTION,
+    codes::UNSUPPORTED_PATTERN,
+    codes::UNSUPPORTED_DIRECTIVE,
+];
+
+/// Makes warnings of the errors that an unsupported thing led to; whether there was one.
+pub(crate) fn tolerate(found: &mut Diagnostics, what: &str) -> bool {
+    let mut some = false;
+    *found = std::mem::take(found)
+        .into_iter()
+        .map(|finding| {
+            if !finding.is_error() || !TOLERABLE.contains(&finding.code) {
+                return finding;
+            }
+            some = true;
+            Diagnostic { severity: Severity::Warning, ..finding }.note(format!("{what} is left out"))
+        })
+        .collect();
+    some
+}
+
 /// Checks what was parsed. The findings include warnings; with errors among them the set must not be compiled.
 #[must_use]
-pub fn validate(directives: &[ast::Directive]) -> (RuleSet, Diagnostics) {
+pub fn validate(directives: &[ast::Directive], options: BuildOptions) -> (RuleSet, Diagnostics) {
     let mut validator = Validator {
+        options,
         set: RuleSet::default(),
         diagnostics: Diagnostics::new(),
         defaults: Default::default(),
@@ -160,6 +205,7 @@ pub fn validate(directives: &[ast::Directive]) -> (RuleSet, Diagnostics) {
 }
 
 struct Validator<'a> {
+    options: BuildOptions,
     set: RuleSet,
     diagnostics: Diagnostics,
     /// `SecDefaultAction`, by phase.
@@ -178,6 +224,20 @@ impl Validator<'_> {
 
     fn warn(&mut self, code: Code, span: Span, message: impl Into<String>) {
         self.diagnostics.push(Diagnostic::warning(code, message).at(span));
+    }
+
+    /// Runs a check whose errors about unsupported things may be tolerated; whether `what` is to be left out.
+    fn tolerating(&mut self, what: impl FnOnce() -> String, check: impl FnOnce(&mut Self)) -> bool {
+        if !self.options.allow_unsupported {
+            check(self);
+            return false;
+        }
+        let before = std::mem::take(&mut self.diagnostics);
+        check(self);
+        let mut found = std::mem::replace(&mut self.diagnostics, before);
+        let left_out = tolerate(&mut found, &what());
+        self.diagnostics.append(found);
+        left_out
     }
 
     /// Resolves macros; an unknown one is reported at its place.

@@ -14,18 +14,27 @@ use crate::target::TargetSet;
 impl Validator<'_> {
     /// A `SecRule`, or a `SecAction` when there is no `rule`.
     pub(super) fn rule(&mut self, span: Span, rule: Option<&ast::Rule>, actions: &ast::Actions) {
-        let own = self.action_set(actions);
-        let (targets, operator) = match rule {
-            Some(rule) => (self.targets(&rule.variables), self.operator(&rule.operator)),
-            None => (TargetSet::default(), always(span)),
+        let (mut own, mut targets, mut operator) = (ActionSet::default(), TargetSet::default(), always(span));
+        let chain = self.open_chain.as_ref().map(|rule| rule.id);
+        let what = || match (chain, actions.named("id").next().and_then(|id| id.value.as_deref())) {
+            (Some(id), _) => format!("the chain of rule {id}"),
+            (None, Some(id)) => format!("rule {id}"),
+            (None, None) => "the rule".to_owned(),
         };
+        let left_out = self.tolerating(what, |this| {
+            own = this.action_set(actions);
+            if let Some(rule) = rule {
+                targets = this.targets(&rule.variables);
+                operator = this.operator(&rule.operator);
+            }
+        });
         let chained = self.open_chain.take();
         let phase = chained.as_ref().map(|rule| rule.phase).or(own.phase).unwrap_or(Phase::RequestBody);
         let default = self.defaults.get(phase.index()).cloned().flatten();
         let mut link = link(span, targets, operator, &own, default.as_ref());
         link.unconditional = rule.is_none();
         let more = own.chain;
-        let rule = match chained {
+        let mut rule = match chained {
             Some(mut rule) => {
                 self.reject_starter_actions(rule.id, actions);
                 rule.links.push(link);
@@ -33,9 +42,10 @@ impl Validator<'_> {
             }
             None => self.starter(span, own, default.as_ref(), link, actions),
         };
+        rule.left_out |= left_out;
         if more {
             self.open_chain = Some(rule);
-        } else {
+        } else if !rule.left_out {
             self.set.items.push(Item::Rule(Box::new(rule)));
         }
     }
@@ -64,6 +74,7 @@ impl Validator<'_> {
             audit_log,
             skip: own.skip,
             links: vec![link],
+            left_out: false,
         }
     }
 

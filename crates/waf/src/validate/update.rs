@@ -9,12 +9,16 @@ use crate::codes;
 impl Validator<'_> {
     pub(super) fn apply_updates(&mut self) {
         for directive in std::mem::take(&mut self.updates) {
-            let changed = match &directive.kind {
-                DirectiveKind::Remove(rules) => self.remove(rules),
-                DirectiveKind::UpdateTarget(update) => self.update_targets(update),
-                DirectiveKind::UpdateAction(update) => self.update_actions(update),
-                _ => Some(0),
-            };
+            let mut changed = Some(0);
+            let what = || "that part of the directive".to_owned();
+            self.tolerating(what, |this| {
+                changed = match &directive.kind {
+                    DirectiveKind::Remove(rules) => this.remove(rules),
+                    DirectiveKind::UpdateTarget(update) => this.update_targets(update),
+                    DirectiveKind::UpdateAction(update) => this.update_actions(update),
+                    _ => Some(0),
+                };
+            });
             if changed == Some(0) {
                 let message = format!("`{}` selects no rule", directive.name.as_str());
                 self.warn(codes::NOTHING_SELECTED, directive.span, message);

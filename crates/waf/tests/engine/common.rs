@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use portcullis_diag::{Diagnostics, SourceMap};
 use portcullis_waf::{
-    Action, FileSystem, Interruption, Overlay, OverlaySettings, Program, Report, Transaction, build,
+    Action, BuildOptions, FileSystem, Interruption, Overlay, OverlaySettings, Program, Report, Transaction,
+    build_with,
 };
 
 /// Status, fields and body.
@@ -43,13 +44,20 @@ impl Message {
 }
 
 pub(crate) fn try_program(rules: &str) -> Result<(Arc<Program>, Diagnostics), String> {
+    program_with(rules, BuildOptions::default())
+}
+
+pub(crate) fn program_with(
+    rules: &str,
+    options: BuildOptions,
+) -> Result<(Arc<Program>, Diagnostics), String> {
     let mut sources = SourceMap::new();
     let file = sources.add("test.conf", rules);
     let parsed = portcullis_seclang::parse(&sources, file);
     if parsed.diagnostics.has_errors() {
         return Err(parsed.diagnostics.to_text(&sources));
     }
-    let built = build(&parsed.directives, &sources, &FileSystem);
+    let built = build_with(&parsed.directives, &sources, &FileSystem, options);
     built.map(|(program, found)| (Arc::new(program), found)).map_err(|found| found.to_text(&sources))
 }
 

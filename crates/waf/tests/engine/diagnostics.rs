@@ -1,6 +1,8 @@
 //! What is refused, and in which words.
 
-use crate::common::try_program;
+use portcullis_waf::BuildOptions;
+
+use crate::common::{program_with, try_program};
 
 /// The findings of a rule file: code, message, place and suggestion of each.
 fn findings(rules: &str) -> Vec<String> {
@@ -23,7 +25,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),
     (
         r#"SecRule ARGS "@rx (?!a)b" "id:1""#,
-        "error[SEC0105]: look-around, including look-ahead and look-behind, is not supported; patterns here run in linear time, split the rule into a chain instead",
+        "error[SEC0121]: look-around, including look-ahead and look-behind, is not supported; patterns here run in linear time, split the rule into a chain instead",
     ),
     (
         r#"SecRule ARGS "@ipMatch 10.0.0.300" "id:1""#,
@@ -89,8 +91,8 @@ fn every_mistake_is_an_error_of_its_own() {
 fn what_is_taken_without_effect_is_said() {
     for (rules, expected) in [
         (
-            "SecAuditEngine On",
-            "SEC0114 `SecAuditEngine` is accepted but has no effect: the gateway writes its own structured log",
+            "SecDebugLogLevel 3",
+            "SEC0114 `SecDebugLogLevel` is accepted but has no effect: the gateway's log level governs",
         ),
         (
             r#"SecAction "id:1,xmlns:a=urn:x""#,
@@ -106,4 +108,36 @@ fn what_is_taken_without_effect_is_said() {
 fn all_at_once_with_places_and_suggestions() {
     let rules = "SecRule ARGS|REQEST_URI \"@contians x\" \\\n    \"id:1,t:urlDecodUni,phase:2\"\n";
     insta::assert_snapshot!(try_program(rules).unwrap_err());
+}
+
+/// With `allow_unsupported`, what one rule wants and the engine has not leaves out that rule alone, and is listed.
+#[test]
+fn what_is_not_supported_can_be_left_out() {
+    let rules = r#"
+        SecRule ARGS "@inspectFile x" "id:1,deny,chain"
+            SecRule ARGS "@rx b" ""
+        SecRule ARGS "@rx a" "id:2,deny,chain"
+            SecRule ARGS:a|NO_SUCH "@rx b" "t:none"
+        SecRule ARGS "@rx (a|b)\1" "id:3,deny"
+        SecRule ARGS "@rx a" "id:4,deny,exec:/bin/true"
+        SecNothing On
+        SecRule ARGS "@rx c" "id:5,deny"
+    "#;
+    assert_eq!(try_program(rules).unwrap_err().matches("error[").count(), 5);
+    let options = BuildOptions { allow_unsupported: true };
+    let (program, warnings) = program_with(rules, options).unwrap();
+    assert_eq!(program.rules().map(|rule| rule.id).collect::<Vec<_>>(), [5]);
+    let said: Vec<_> = warnings.iter().flat_map(|finding| finding.notes.clone()).collect();
+    assert_eq!(
+        said,
+        [
+            "rule 1 is left out",
+            "the chain of rule 2 is left out",
+            "rule 4 is left out",
+            "the directive is left out",
+            "rule 3 is left out"
+        ]
+    );
+    // What is wrong stays wrong.
+    assert!(program_with(r#"SecRule ARGS "@rx (" "id:1""#, options).is_err());
 }

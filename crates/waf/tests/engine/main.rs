@@ -1,6 +1,7 @@
 //! The engine as its users see it: rules and requests in, verdicts out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod audit;
 mod common;
 mod diagnostics;
 mod explain;
