@@ -55,6 +55,7 @@ mod report;
 mod rule;
 pub mod settings;
 mod target;
+pub mod trace;
 pub mod transform;
 mod tx;
 mod validate;

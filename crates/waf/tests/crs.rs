@@ -15,6 +15,7 @@ use std::sync::Arc;
 use portcullis_diag::{SourceMap, Span};
 use portcullis_seclang::{Directive, DirectiveKind, Disk, load};
 use portcullis_testkit::ftw;
+use portcullis_waf::trace::{RuleOutcome, Watch};
 use portcullis_waf::{
     BuildOptions, FileSystem, Overlay, OverlaySettings, Program, Report, Transaction, build,
 };
@@ -157,6 +158,12 @@ fn log(report: &Report) -> String {
 }
 
 fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Option<Report> {
+    let begin = || Transaction::new(Arc::clone(program), Arc::clone(overlay), "1a2b3c4d5e6f");
+    Some(transaction(begin(), input)?.finish())
+}
+
+/// All phases of a transaction but the last.
+fn transaction(mut transaction: Transaction, input: &ftw::Input) -> Option<Transaction> {
     let mut request = input.request();
     // go-ftw completes requests of these methods also when they have no body.
     let has = |name: &str| request.field(name).is_some();
@@ -165,7 +172,6 @@ fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Op
         request.fields.push((b"Content-Length".to_vec(), b"0".to_vec()));
     }
     let request = front_end(request)?;
-    let mut transaction = Transaction::new(Arc::clone(program), Arc::clone(overlay), "1a2b3c4d5e6f");
     transaction.connection("127.0.0.2".parse().unwrap(), 40000, "127.0.0.1".parse().unwrap(), 80);
     transaction.request_line(&request.method, &request.target, &request.version);
     for (name, value) in &request.fields {
@@ -184,7 +190,36 @@ fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Op
         &answer.unwrap_or_else(|| ftw::Reflection { status: 200, fields: Vec::new(), body: Vec::new() }).body,
     );
     transaction.check_response_body();
-    Some(transaction.finish())
+    Some(transaction)
+}
+
+/// Of a few of the tests: who watches changes nothing, and sees each rule that the report names match.
+#[test]
+fn watched_transactions_report_the_same() {
+    if absent() {
+        return;
+    }
+    let program = program();
+    let overlay = Arc::new(Overlay::compile(&program, &OverlaySettings::default()).unwrap());
+    let files = ftw::load(&Path::new(FOLDER).join("tests"));
+    let tests = files.iter().flat_map(|file| &file.tests);
+    let mut compared = 0;
+    for stage in tests.step_by(25).flat_map(|test| &test.stages) {
+        let Some(plain) = run(&program, &overlay, &stage.input) else { continue };
+        let begin = || Transaction::new(Arc::clone(&program), Arc::clone(&overlay), "1a2b3c4d5e6f");
+        let watched = transaction(begin().watched(Watch::Everything), &stage.input).unwrap();
+        let (report, trace) = watched.finish_watched();
+        assert_eq!(plain, report);
+        let matched: Vec<u32> = trace
+            .rules
+            .iter()
+            .filter(|rule| rule.outcome == RuleOutcome::Matched)
+            .map(|rule| rule.id)
+            .collect();
+        assert!(report.matches.iter().all(|found| matched.contains(&found.rule_id)));
+        compared += 1;
+    }
+    assert!(compared > 150, "{compared}");
 }
 
 #[test]

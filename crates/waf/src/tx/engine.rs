@@ -22,7 +22,7 @@ pub(super) struct Engine<'a> {
 }
 
 /// What becomes of the phase after a rule matched.
-enum Verdict {
+pub(super) enum Verdict {
     Continue,
     EndPhase,
     Interrupt(Interruption),
@@ -61,7 +61,7 @@ impl Engine<'_> {
         None
     }
 
-    fn begin(&mut self, phase: Phase) {
+    pub(super) fn begin(&mut self, phase: Phase) {
         let state = &mut *self.state;
         if std::mem::take(&mut state.dirty) || state.side != phase.side() {
             state.side = phase.side();
@@ -72,14 +72,14 @@ impl Engine<'_> {
     }
 
     /// Whether all links of the rule match; their effects happen on the way.
-    fn rule(&mut self, index: RuleIx, rule: &Rule) -> bool {
+    pub(super) fn rule(&mut self, index: RuleIx, rule: &Rule) -> bool {
         self.state.matched_all.clear();
         self.state.rule = Some(index);
         let program = self.program;
         program.links(rule).iter().all(|link| self.link(index, link))
     }
 
-    fn link(&mut self, index: RuleIx, link: &Link) -> bool {
+    pub(super) fn link(&mut self, index: RuleIx, link: &Link) -> bool {
         let matched = if link.unconditional {
             self.setvars(link);
             true
@@ -268,7 +268,7 @@ impl Engine<'_> {
     }
 
     /// All links matched: report, and decide what becomes of the transaction.
-    fn full_match(&mut self, rule: &Rule) -> Verdict {
+    pub(super) fn full_match(&mut self, rule: &Rule) -> Verdict {
         if let Some(severity) = rule.meta.severity {
             self.state.highest_severity = self.state.highest_severity.min(severity);
         }

@@ -44,15 +44,21 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether the overlay or a `ctl` takes this target away from the rule.
-    pub(super) fn removed_target(&mut self, index: RuleIx, item: &Item) -> bool {
+    /// The first of the removals (of the overlay, then of `ctl`s) that takes this target away from the rule.
+    pub(super) fn removal(&self, index: RuleIx, item: &Item) -> Option<usize> {
         let names = &self.program.names;
         let key = match item.slot {
             Some(slot) => names.tx(slot).as_bytes(),
             None => self.state.values.get(item.key),
         };
-        let mut removals = self.state.removals.iter().filter(|removal| removal.rules.contains(index));
-        let removed = removals.any(|removal| removal.exclusion.covers(item.var, key, names));
+        self.state.removals.iter().position(|removal| {
+            removal.rules.contains(index) && removal.exclusion.covers(item.var, key, names)
+        })
+    }
+
+    /// Whether the overlay or a `ctl` takes this target away from the rule.
+    pub(super) fn removed_target(&mut self, index: RuleIx, item: &Item) -> bool {
+        let removed = self.removal(index, item).is_some();
         if removed && self.state.withheld.len() < EXCLUSIONS {
             let name = self.hit_name(Hit { item: *item, number: None });
             if !self.state.withheld.contains(&(index, name)) {

@@ -10,6 +10,7 @@ mod request_body;
 mod state;
 mod store;
 mod values;
+mod watch;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,12 +18,14 @@ use std::sync::Arc;
 
 use engine::Engine;
 use state::{State, TxValue, with_caches};
+use watch::Watcher;
 
 use crate::audit::{AuditEngine, AuditParts};
 use crate::overlay::Overlay;
 use crate::program::{KnownSlots, Program};
 use crate::report::{Action, Interruption, Report};
 use crate::rule::{LimitAction, Mode, Phase};
+use crate::trace::{Trace, Watch};
 use crate::variable::Var;
 
 /// Where reports of transactions go that are dropped before [`Transaction::finish`], as when a client goes away.
@@ -43,6 +46,7 @@ pub struct Transaction {
     /// `None` once finished.
     state: Option<Box<State>>,
     sink: Option<Arc<dyn ReportSink>>,
+    watcher: Option<Box<Watcher>>,
 }
 
 impl fmt::Debug for Transaction {
@@ -58,13 +62,20 @@ impl Transaction {
     pub fn new(program: Arc<Program>, overlay: Arc<Overlay>, unique_id: &str) -> Self {
         let mut state = State::take(&program, &overlay);
         state.set_scalar(Var::UniqueId, unique_id.as_bytes());
-        Self { program, overlay, state: Some(state), sink: None }
+        Self { program, overlay, state: Some(state), sink: None, watcher: None }
     }
 
     /// Sends the report to `sink` should the transaction be dropped unfinished.
     #[must_use]
     pub fn with_sink(mut self, sink: Arc<dyn ReportSink>) -> Self {
         self.sink = Some(sink);
+        self
+    }
+
+    /// Has everything that rules do written down for [`Transaction::finish_watched`]. Slow; its verdicts are the same.
+    #[must_use]
+    pub fn watched(mut self, watch: Watch) -> Self {
+        self.watcher = Some(Box::new(Watcher::new(watch, self.overlay.removals.len())));
         self
     }
 
@@ -221,6 +232,13 @@ impl Transaction {
         self.conclude()
     }
 
+    /// [`Transaction::finish`], with what was written down; nothing where it is not [watched](Transaction::watched).
+    #[must_use]
+    pub fn finish_watched(mut self) -> (Report, Trace) {
+        let report = self.conclude();
+        (report, self.watcher.take().map(|watcher| watcher.trace).unwrap_or_default())
+    }
+
     /// The state, unless the transaction is over or its rules are off.
     fn active(&mut self) -> Option<&mut Box<State>> {
         self.state.as_mut().filter(|state| state.mode != Mode::Off && state.interruption.is_none())
@@ -232,7 +250,8 @@ impl Transaction {
         if state.mode == Mode::Off || state.interruption.is_some() || state.allowed_until >= phase.number() {
             return None;
         }
-        let interruption = with_caches(program.uid, |caches| Engine { program, state, caches }.run(phase));
+        let watcher = self.watcher.as_deref_mut();
+        let interruption = run(program, state, watcher, phase);
         state.interruption.clone_from(&interruption);
         if interruption.is_none() && state.values.overflowed() {
             // What could not be stored was not inspected: that must not pass as clean.
@@ -274,7 +293,7 @@ impl Transaction {
         if state.mode != Mode::Off {
             let state = &mut *state;
             // Nothing can be blocked any more; an interruption there is not one.
-            let _ = with_caches(program.uid, |caches| Engine { program, state, caches }.run(Phase::Logging));
+            let _ = run(program, state, self.watcher.as_deref_mut(), Phase::Logging);
         }
         let (inbound_score, outbound_score) = scores(&state, &program.known);
         let level = |slot| match state.tx(slot) {
@@ -305,6 +324,22 @@ impl Transaction {
         state.give_back();
         report
     }
+}
+
+/// Runs the rules of a phase with the thread's caches.
+fn run(
+    program: &Program,
+    state: &mut State,
+    watcher: Option<&mut Watcher>,
+    phase: Phase,
+) -> Option<Interruption> {
+    with_caches(program.uid, |caches| {
+        let mut engine = Engine { program, state, caches };
+        match watcher {
+            None => engine.run(phase),
+            Some(watcher) => engine.run_watched(phase, watcher),
+        }
+    })
 }
 
 impl Drop for Transaction {

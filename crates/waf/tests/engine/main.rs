@@ -10,3 +10,4 @@ mod program;
 mod robustness;
 mod semantics;
 mod variables;
+mod watch;
