@@ -4,6 +4,8 @@
 //! `\x{e2}` and a letter beyond ASCII a code point instead of the bytes that PCRE compares. Others are errors there and
 //! text here: a `{` that begins no repetition, a `-` beside `\w` in a class.
 
+use super::PatternError;
+
 /// The last thing read inside of brackets, which decides what a `-` means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
@@ -18,25 +20,69 @@ enum Before {
 struct Rewriter<'a> {
     rest: &'a str,
     out: String,
+    /// Groups that capture, in order of their parentheses: whether the rewriter made them.
+    groups: Vec<bool>,
 }
+
+/// A pattern for `regex-syntax`.
+pub(crate) struct Rewritten {
+    /// What `regex-syntax` can parse: look-around and back-references are groups with the names below.
+    pub(crate) pattern: String,
+    /// For each group that captures, in order of the parentheses: whether it is one of those.
+    pub(crate) groups: Vec<bool>,
+}
+
+/// What the names of groups begin with that stand for look-around, and how PCRE writes it.
+pub(crate) const LOOK_AHEAD: &str = "_la";
+pub(crate) const NO_LOOK_AHEAD: &str = "_na";
+pub(crate) const LOOK_BEHIND: &str = "_lb";
+pub(crate) const NO_LOOK_BEHIND: &str = "_nb";
+/// The name of a group that stands for a back-reference: this, the number, and `_`. In it is an `a`, which tells by what
+/// becomes of it whether letters compare without regard to case there.
+pub(crate) const BACK_REFERENCE: &str = "_br";
 
 /// The pattern for `regex-syntax` in byte mode.
 ///
 /// # Errors
-/// When it means characters that are no bytes; the text says which.
+/// When it means characters that are no bytes, or looks around; the text says which.
 pub(crate) fn rewrite(source: &str) -> Result<String, String> {
-    let mut rewriter = Rewriter { rest: source, out: String::with_capacity(source.len() + 16) };
+    let rewritten = rewrite_all(source).map_err(|error| error.to_string())?;
+    if rewritten.groups.contains(&true) {
+        return Err("look-around and back-references are not supported here".to_owned());
+    }
+    Ok(rewritten.pattern)
+}
+
+/// The pattern for `regex-syntax` in byte mode, with look-around and back-references as named groups.
+///
+/// # Errors
+/// When it means characters that are no bytes, or only a backtracking engine can match it.
+pub(crate) fn rewrite_all(source: &str) -> Result<Rewritten, PatternError> {
+    let mut rewriter =
+        Rewriter { rest: source, out: String::with_capacity(source.len() + 16), groups: Vec::new() };
     while let Some(character) = rewriter.next() {
         match character {
+            '\\' if rewriter.assertion() => {}
             '\\' => {
                 rewriter.escape(false)?;
             }
             '[' => rewriter.class()?,
+            '(' => rewriter.group()?,
             '{' if !is_repetition(rewriter.rest) => rewriter.out.push_str("\\{"),
+            '{' => {
+                let (inner, tail) = rewriter.rest.split_once('}').unwrap_or((rewriter.rest, ""));
+                rewriter.out.push_str(&format!("{{{inner}}}"));
+                rewriter.rest = tail;
+                rewriter.after_repetition()?;
+            }
+            '*' | '+' | '?' => {
+                rewriter.out.push(character);
+                rewriter.after_repetition()?;
+            }
             other => rewriter.plain(other),
         }
     }
-    Ok(rewriter.out)
+    Ok(Rewritten { pattern: rewriter.out, groups: rewriter.groups })
 }
 
 impl Rewriter<'_> {
@@ -45,6 +91,77 @@ impl Rewriter<'_> {
         let next = characters.next();
         self.rest = characters.as_str();
         next
+    }
+
+    /// Opens a group under a name of ours.
+    fn named(&mut self, name: &str) {
+        self.out.push_str(&format!("(?P<{name}{}>", self.groups.len()));
+        self.groups.push(true);
+    }
+
+    /// `(`, which has been read, with what it says about itself.
+    fn group(&mut self) -> Result<(), PatternError> {
+        let looks =
+            [("?=", LOOK_AHEAD), ("?!", NO_LOOK_AHEAD), ("?<=", LOOK_BEHIND), ("?<!", NO_LOOK_BEHIND)];
+        for (written, name) in looks {
+            if let Some(rest) = self.rest.strip_prefix(written) {
+                self.rest = rest;
+                self.named(name);
+                return Ok(());
+            }
+        }
+        if self.rest.starts_with("?>") {
+            return Err(PatternError::Unsupported(
+                "`(?>` only saves backtracking, which does not happen here; write `(?:`".to_owned(),
+            ));
+        }
+        if ["?(", "?R", "?&", "?P=", "?P>", "?|"].iter().any(|special| self.rest.starts_with(special)) {
+            let message = "conditions, recursion and references by name are not supported";
+            return Err(PatternError::Unsupported(message.to_owned()));
+        }
+        if !self.rest.starts_with('?') || self.rest.starts_with("?P<") || self.rest.starts_with("?<") {
+            self.groups.push(false);
+        }
+        self.out.push('(');
+        if let Some(rest) = self.rest.strip_prefix('?') {
+            self.out.push('?');
+            self.rest = rest;
+        }
+        Ok(())
+    }
+
+    /// What may follow `*`, `+`, `?` and `{n}`.
+    fn after_repetition(&mut self) -> Result<(), PatternError> {
+        if self.rest.starts_with('+') {
+            return Err(PatternError::Unsupported(
+                "possessive repetition only saves backtracking, which does not happen here; leave the second `+` away"
+                    .to_owned(),
+            ));
+        }
+        if let Some(rest) = self.rest.strip_prefix('?') {
+            self.out.push('?');
+            self.rest = rest;
+        }
+        Ok(())
+    }
+
+    /// `\\1` to `\\9` and `\\Z`, whose backslash has been read.
+    fn assertion(&mut self) -> bool {
+        let mut characters = self.rest.chars();
+        let (first, second) = (characters.next(), characters.next());
+        match first {
+            Some('Z') => {
+                self.named(LOOK_AHEAD);
+                self.out.push_str("\\n?\\z)");
+            }
+            Some(digit @ '1'..='9') if !second.is_some_and(|next| next.is_ascii_digit()) => {
+                self.named(&format!("{BACK_REFERENCE}{digit}_"));
+                self.out.push_str("a)");
+            }
+            _ => return false,
+        }
+        self.rest = self.rest.get(1..).unwrap_or_default();
+        true
     }
 
     /// A character that means itself; beyond ASCII, its bytes.
@@ -158,7 +275,7 @@ fn is_repetition(rest: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::rewrite;
+    use super::{rewrite, rewrite_all};
     use proptest::prelude::*;
 
     #[test]
@@ -186,6 +303,17 @@ mod tests {
         }
         assert!(rewrite(r"\x{100}").unwrap_err().contains("0xFF"));
         assert!(rewrite(r"\x{41").is_err());
+        assert!(rewrite("(?=a)").is_err(), "look-around is for those who can do it");
+    }
+
+    #[test]
+    fn look_around_and_references_become_groups() {
+        let rewritten = rewrite_all(r"(a)(?!b\)(?i:(?<n>c)\b\1\b)[(]\(?)\Z").unwrap();
+        assert_eq!(rewritten.pattern, r"(a)(?P<_na1>b\)(?i:(?<n>c)\b(?P<_br1_3>a)\b)[(]\(?)(?P<_la4>\n?\z)");
+        assert_eq!(rewritten.groups, [false, true, false, true, true]);
+        for pattern in ["(?>a)", "a++", "a{2}+", "a*+b", "(?(1)a)", "(?R)"] {
+            assert!(rewrite_all(pattern).is_err(), "{pattern}");
+        }
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod dialect;
+mod look;
 mod matchers;
 mod pattern;
 mod phrases;

@@ -7,8 +7,10 @@ use regex_automata::Input;
 use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_syntax::ParserBuilder;
+use regex_syntax::hir::Hir;
 
-use super::dialect;
+use super::look::LookRegex;
+use super::{dialect, look};
 use crate::prefilter::Facts;
 
 /// Index of a [`Pattern`] in the program; also its bit in the prefilter's candidate sets.
@@ -28,6 +30,8 @@ pub(crate) struct Pattern {
 #[derive(Debug)]
 pub(crate) enum Matcher {
     Regex(Box<Regex>),
+    /// A regular expression with look-around.
+    Look(Box<LookRegex>),
     Phrases(Box<AhoCorasick>),
 }
 
@@ -63,29 +67,33 @@ impl fmt::Display for PatternError {
 
 /// Compiles a regular expression in ModSecurity's dialect: bytes, `.` matches newlines, `^` and `$` only at the ends.
 pub(crate) fn compile_regex(source: &str, case_insensitive: bool) -> Result<Pattern, PatternError> {
-    let rewritten = dialect::rewrite(source)?;
+    let rewritten = dialect::rewrite_all(source)?;
     let hir = ParserBuilder::new()
         .unicode(false)
         .utf8(false)
         .dot_matches_new_line(true)
         .case_insensitive(case_insensitive)
         .build()
-        .parse(&rewritten)
+        .parse(&rewritten.pattern)
         .map_err(|error| describe(&error))?;
+    let source = source.to_owned();
+    if rewritten.groups.contains(&true) {
+        let (regex, relaxed) = look::compile(&hir, &rewritten.groups, build)?;
+        let facts = Facts::of_regex(&relaxed);
+        return Ok(Pattern { source, matcher: Matcher::Look(Box::new(regex)), facts });
+    }
+    let regex = build(&hir)?;
+    Ok(Pattern { source, matcher: Matcher::Regex(Box::new(regex)), facts: Facts::of_regex(&hir) })
+}
+
+fn build(hir: &Hir) -> Result<Regex, PatternError> {
     let config = Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(SIZE_LIMIT))
         .hybrid_cache_capacity(DFA_CACHE)
         .dfa_size_limit(Some(DFA_CACHE));
-    let regex = Regex::builder()
-        .configure(config)
-        .build_from_hir(&hir)
-        .map_err(|error| format!("the pattern is too large: {error}"))?;
-    Ok(Pattern {
-        source: source.to_owned(),
-        matcher: Matcher::Regex(Box::new(regex)),
-        facts: Facts::of_regex(&hir),
-    })
+    let built = Regex::builder().configure(config).build_from_hir(hir);
+    built.map_err(|error| PatternError::Broken(format!("the pattern is too large: {error}")))
 }
 
 /// Bound on a pattern that is compiled for a request.
@@ -172,6 +180,7 @@ impl Pattern {
                     None => regex.is_match(input),
                 }
             }
+            Matcher::Look(regex) => regex.is_match(value),
             Matcher::Phrases(automaton) => automaton.is_match(value),
         }
     }
@@ -193,6 +202,7 @@ impl Pattern {
                     }
                 }
             }
+            Matcher::Look(regex) => groups = regex.groups(value)?,
             Matcher::Phrases(automaton) => {
                 for (group, found) in groups.iter_mut().zip(automaton.find_iter(value)) {
                     *group = Some((found.start() as u32, found.end() as u32));
@@ -209,6 +219,7 @@ impl Pattern {
             Matcher::Regex(regex) => {
                 regex.find_iter(value).any(|found| value.get(found.range()).is_some_and(&mut test))
             }
+            Matcher::Look(regex) => regex.any_match(value, test),
             Matcher::Phrases(_) => false,
         }
     }
@@ -236,7 +247,7 @@ mod tests {
         assert!(!matches("a$", b"a\n"), "$ is the very end");
         assert!(!matches(r"(?i)k", "\u{212a}".as_bytes()), "ASCII case folding only");
         assert!(matches("", b""));
-        assert!(matches!(compile_regex("(?=a)", false), Err(PatternError::Unsupported(_))));
+        assert!(matches("(?=a)", b"a"));
         assert!(matches!(compile_regex(r"(a)\1", false), Err(PatternError::Unsupported(_))));
         assert!(compile_regex("(a", false).is_err());
     }

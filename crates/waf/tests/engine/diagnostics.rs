@@ -24,8 +24,8 @@ const MISTAKES: &[(&str, &str)] = &[
     (r#"SecRule ARGS "@inspectFile a" "id:1""#, "error[SEC0104]: operator `@inspectFile` is not supported"),
     (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),
     (
-        r#"SecRule ARGS "@rx (?!a)b" "id:1""#,
-        "error[SEC0121]: look-around, including look-ahead and look-behind, is not supported; patterns here run in linear time, split the rule into a chain instead",
+        r#"SecRule ARGS "@rx (a+)\1" "id:1""#,
+        "error[SEC0121]: patterns run in linear time: a back-reference must be to a word and be a word, as in `\\b(\\w+)\\b=\\b\\1\\b`; otherwise split the rule into a chain",
     ),
     (
         r#"SecRule ARGS "@ipMatch 10.0.0.300" "id:1""#,
