@@ -22,6 +22,8 @@ struct Rewriter<'a> {
     out: String,
     /// Groups that capture, in order of their parentheses: whether the rewriter made them.
     groups: Vec<bool>,
+    /// Where in `out` the last thing begins, if it is one that stands for a single byte.
+    atom: Option<usize>,
 }
 
 /// A pattern for `regex-syntax`.
@@ -58,28 +60,40 @@ pub(crate) fn rewrite(source: &str) -> Result<String, String> {
 /// # Errors
 /// When it means characters that are no bytes, or only a backtracking engine can match it.
 pub(crate) fn rewrite_all(source: &str) -> Result<Rewritten, PatternError> {
-    let mut rewriter =
-        Rewriter { rest: source, out: String::with_capacity(source.len() + 16), groups: Vec::new() };
+    let mut rewriter = Rewriter {
+        rest: source,
+        out: String::with_capacity(source.len() + 16),
+        groups: Vec::new(),
+        atom: None,
+    };
     while let Some(character) = rewriter.next() {
+        let (start, atom) = (rewriter.out.len(), rewriter.atom.take());
         match character {
             '\\' if rewriter.assertion() => {}
             '\\' => {
                 rewriter.escape(false)?;
+                rewriter.atom = Some(start);
             }
-            '[' => rewriter.class()?,
+            '[' => {
+                rewriter.class()?;
+                rewriter.atom = Some(start);
+            }
             '(' => rewriter.group()?,
             '{' if !is_repetition(rewriter.rest) => rewriter.out.push_str("\\{"),
             '{' => {
                 let (inner, tail) = rewriter.rest.split_once('}').unwrap_or((rewriter.rest, ""));
                 rewriter.out.push_str(&format!("{{{inner}}}"));
                 rewriter.rest = tail;
-                rewriter.after_repetition()?;
+                rewriter.after_repetition(atom.filter(|_| inner.ends_with(',')), start)?;
             }
             '*' | '+' | '?' => {
                 rewriter.out.push(character);
-                rewriter.after_repetition()?;
+                rewriter.after_repetition(atom.filter(|_| character != '?'), start)?;
             }
-            other => rewriter.plain(other),
+            other => {
+                rewriter.plain(other);
+                rewriter.atom = Some(start).filter(|_| other.is_ascii() && other != ')');
+            }
         }
     }
     Ok(Rewritten { pattern: rewriter.out, groups: rewriter.groups })
@@ -112,7 +126,7 @@ impl Rewriter<'_> {
         }
         if self.rest.starts_with("?>") {
             return Err(PatternError::Unsupported(
-                "`(?>` only saves backtracking, which does not happen here; write `(?:`".to_owned(),
+                "`(?>` is not supported; write `(?:` where the two mean the same".to_owned(),
             ));
         }
         if ["?(", "?R", "?&", "?P=", "?P>", "?|"].iter().any(|special| self.rest.starts_with(special)) {
@@ -130,13 +144,20 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// What may follow `*`, `+`, `?` and `{n}`.
-    fn after_repetition(&mut self) -> Result<(), PatternError> {
-        if self.rest.starts_with('+') {
-            return Err(PatternError::Unsupported(
-                "possessive repetition only saves backtracking, which does not happen here; leave the second `+` away"
-                    .to_owned(),
-            ));
+    /// What may follow `*`, `+`, `?` and `{n}`. A possessive repetition gives nothing back; if it is one of a single byte
+    /// (written between `atom` and `end`) without bound, that is to say: such a byte does not follow.
+    fn after_repetition(&mut self, atom: Option<usize>, end: usize) -> Result<(), PatternError> {
+        if let Some(rest) = self.rest.strip_prefix('+') {
+            let atom = atom.and_then(|start| self.out.get(start..end)).map(str::to_owned);
+            let Some(atom) = atom else {
+                let message = "possessive repetition is supported of single characters, without bound; \
+                               leave the second `+` away where the two mean the same";
+                return Err(PatternError::Unsupported(message.to_owned()));
+            };
+            self.rest = rest;
+            self.named(NO_LOOK_AHEAD);
+            self.out.push_str(&atom);
+            self.out.push(')');
         }
         if let Some(rest) = self.rest.strip_prefix('?') {
             self.out.push('?');
@@ -311,7 +332,9 @@ mod tests {
         let rewritten = rewrite_all(r"(a)(?!b\)(?i:(?<n>c)\b\1\b)[(]\(?)\Z").unwrap();
         assert_eq!(rewritten.pattern, r"(a)(?P<_na1>b\)(?i:(?<n>c)\b(?P<_br1_3>a)\b)[(]\(?)(?P<_la4>\n?\z)");
         assert_eq!(rewritten.groups, [false, true, false, true, true]);
-        for pattern in ["(?>a)", "a++", "a{2}+", "a*+b", "(?(1)a)", "(?R)"] {
+        let rewritten = rewrite_all(r"\s*+[^a]++b{2,}+").unwrap();
+        assert_eq!(rewritten.pattern, r"\s*(?P<_na0>\s)[^a]+(?P<_na1>[^a])b{2,}(?P<_na2>b)");
+        for pattern in ["(?>a)", "(?:a)++", "a{2}+", "a?+b", "(?(1)a)", "(?R)"] {
             assert!(rewrite_all(pattern).is_err(), "{pattern}");
         }
     }

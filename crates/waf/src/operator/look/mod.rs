@@ -76,7 +76,8 @@ pub(crate) fn compile(
     groups: &[bool],
     relaxed: impl FnOnce(&Hir) -> Result<Regex, PatternError>,
 ) -> Result<(LookRegex, Hir), PatternError> {
-    let mut builder = Builder { groups, assertions: Vec::new(), word: None, delimited: Vec::new() };
+    let mut builder =
+        Builder { groups, assertions: Vec::new(), looks: Vec::new(), word: None, delimited: Vec::new() };
     let exact = builder.lower(hir, false)?;
     if let Some(group) = builder.word {
         let known = builder.delimited.contains(&group);
@@ -116,6 +117,8 @@ struct Builder<'a> {
     /// For each group of the source, whether it stands for an assertion.
     groups: &'a [bool],
     assertions: Vec<Assertion>,
+    /// What the assertions look for, with `ahead` and `negative`: the same is asked once.
+    looks: Vec<(Hir, bool, bool, Hir)>,
     word: Option<u32>,
     /// Groups that are whole words and stand in no repetition.
     delimited: Vec<u32>,
@@ -206,8 +209,15 @@ impl Builder<'_> {
             let message = "a group inside of a look-around must not capture; write `(?:`";
             return Err(PatternError::Unsupported(message.to_owned()));
         }
+        let same =
+            |known: &&(Hir, bool, bool, Hir)| known.0 == sub && (known.1, known.2) == (ahead, negative);
+        if let Some((.., placeholder)) = self.looks.iter().find(same) {
+            return Ok(placeholder.clone());
+        }
         let nfa = automaton(&sub, ahead, WhichCaptures::None)?;
-        self.placeholder(Assertion::Look { nfa, ahead, negative })
+        let placeholder = self.placeholder(Assertion::Look { nfa, ahead, negative })?;
+        self.looks.push((sub, ahead, negative, placeholder.clone()));
+        Ok(placeholder)
     }
 
     fn word_assertion(&mut self, group: u32, ignore_case: bool, negative: bool) -> Result<Hir, PatternError> {
