@@ -99,15 +99,17 @@ fn build(hir: &Hir) -> Result<Regex, PatternError> {
 /// Bound on a pattern that is compiled for a request.
 const EXPANDED_LIMIT: usize = 64 << 10;
 
-/// Whether a pattern whose macros have just been expanded matches. One that is broken or large matches nothing.
-pub(crate) fn matches_expanded(source: &[u8], value: &[u8]) -> bool {
-    let Ok(rewritten) = dialect::rewrite(&String::from_utf8_lossy(source)) else { return false };
-    regex::bytes::RegexBuilder::new(&rewritten)
-        .unicode(false)
-        .dot_matches_new_line(true)
-        .size_limit(EXPANDED_LIMIT)
-        .build()
-        .is_ok_and(|regex| regex.is_match(value))
+/// Expanded patterns a thread keeps: a rule asks the same one about each of its values.
+const EXPANDED_KEPT: usize = 4;
+
+/// A pattern whose macros have been expanded, as text and compiled; `None` when it is broken or too large.
+type Expanded = (Box<[u8]>, Option<regex::bytes::Regex>);
+
+fn compile_expanded(source: &[u8]) -> Option<regex::bytes::Regex> {
+    let rewritten = dialect::rewrite(&String::from_utf8_lossy(source)).ok()?;
+    let mut builder = regex::bytes::RegexBuilder::new(&rewritten);
+    builder.unicode(false).dot_matches_new_line(true);
+    builder.size_limit(EXPANDED_LIMIT).dfa_size_limit(DFA_CACHE).build().ok()
 }
 
 /// The parser's own message is a drawing of several lines; one line says enough beside our own caret.
@@ -148,11 +150,13 @@ pub(crate) struct Caches {
     /// The program these belong to.
     program: u64,
     caches: Vec<Option<Box<Cache>>>,
+    /// The last patterns made from macros, the newest last.
+    expanded: Vec<Expanded>,
 }
 
 impl Caches {
     pub(crate) fn for_program(program: u64) -> Self {
-        Self { program, caches: Vec::new() }
+        Self { program, ..Self::default() }
     }
 
     pub(crate) fn program(&self) -> u64 {
@@ -166,6 +170,20 @@ impl Caches {
         }
         let slot = self.caches.get_mut(index)?;
         Some(slot.get_or_insert_with(|| Box::new(regex.create_cache())))
+    }
+
+    /// Whether a pattern whose macros have just been expanded matches. One that is broken or large matches nothing.
+    pub(crate) fn matches_expanded(&mut self, source: &[u8], value: &[u8]) -> bool {
+        let known = self.expanded.iter().rposition(|(text, _)| **text == *source);
+        let at = known.unwrap_or_else(|| {
+            if self.expanded.len() == EXPANDED_KEPT {
+                self.expanded.remove(0);
+            }
+            self.expanded.push((source.into(), compile_expanded(source)));
+            self.expanded.len() - 1
+        });
+        let regex = self.expanded.get(at).and_then(|(_, regex)| regex.as_ref());
+        regex.is_some_and(|regex| regex.is_match(value))
     }
 }
 
@@ -260,6 +278,18 @@ mod tests {
         value.extend_from_slice(b"ccxd");
         let groups = pattern.groups(PatternId(0), &mut Caches::default(), &value).unwrap();
         assert_eq!(&groups[..3], [Some((0, 400_004)), Some((400_000, 400_002)), None]);
+    }
+
+    #[test]
+    fn expanded_patterns_are_compiled_once_and_forgotten_in_turn() {
+        let mut caches = Caches::default();
+        for round in 0..3 {
+            for source in ["^a$", "^b$", "(", "^c$", "^a", r"\x{61}"] {
+                let matches = !matches!(source, "^b$" | "(" | "^c$");
+                assert_eq!(caches.matches_expanded(source.as_bytes(), b"a"), matches, "{source} {round}");
+            }
+        }
+        assert_eq!(caches.expanded.len(), EXPANDED_KEPT);
     }
 
     #[test]

@@ -118,10 +118,10 @@ impl Engine<'_> {
             return Place::Slot(slot);
         }
         let key = self.state.values.intern(&bytes);
-        let known = self.state.tx_named.iter().position(|(name, _)| *name == key);
-        Place::Named(known.unwrap_or_else(|| {
-            self.state.tx_named.push((key, TxValue::Unset));
-            self.state.tx_named.len() - 1
+        let state = &mut *self.state;
+        Place::Named(*state.tx_places.entry(key).or_insert_with(|| {
+            state.tx_named.push((key, TxValue::Unset));
+            state.tx_named.len() - 1
         }))
     }
 

@@ -5,8 +5,7 @@ use super::values::{Span, ValueId};
 use crate::libinjection;
 use crate::macros::{Num, TxSlot};
 use crate::operator::{
-    Caches, Detector, Op, PatternId, atoi, ip_match, matches_expanded, text_matches, url_encoding_is_invalid,
-    utf8_is_invalid,
+    Caches, Detector, Op, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
 };
 use crate::prefilter::has_bit;
 use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
@@ -197,7 +196,7 @@ impl Engine<'_> {
             Op::Text(op, text) => {
                 text_matches(*op, values.get(item.value), text.literal().unwrap_or(argument))
             }
-            Op::RxText(_) => matches_expanded(argument, values.get(item.value)),
+            Op::RxText(_) => self.caches.matches_expanded(argument, values.get(item.value)),
             Op::Compare(compare, _) => compare.holds(atoi(values.get(item.value)), number),
             Op::IpMatch(networks) => ip_match(networks, values.get(item.value)),
             Op::ByteRange(allowed) => allowed.complement().intersects(&values.byte_set(item.value)),

@@ -1,6 +1,7 @@
 //! The mutable memory of a transaction, and the pools that hand it on to the next one on the same thread.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -88,6 +89,8 @@ pub(crate) struct State {
     pub(crate) tx: Vec<TxValue>,
     /// TX variables whose names were made at run time.
     pub(crate) tx_named: Vec<(ValueId, TxValue)>,
+    /// Where each of them is: a rule may make one for every argument.
+    pub(crate) tx_places: HashMap<ValueId, usize>,
     pub(crate) matched: Option<Hit>,
     /// The values the current chain matched.
     pub(crate) matched_all: Vec<Hit>,
@@ -147,6 +150,7 @@ impl Default for State {
             xml: Vec::new(),
             tx: Vec::new(),
             tx_named: Vec::new(),
+            tx_places: HashMap::new(),
             matched: None,
             matched_all: Vec::new(),
             rule: None,
@@ -271,6 +275,8 @@ impl State {
         self.response_body.clear();
         self.response_body.shrink_to(KEEP);
         self.removals.clear();
+        self.tx_places.clear();
+        self.tx_places.shrink_to(1024);
         self.matches.clear();
         self.notes.clear();
         self.interruption = None;

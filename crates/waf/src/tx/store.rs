@@ -67,11 +67,7 @@ pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
 
 /// The variables of a collection.
 pub(super) fn read(var: Var, key: &[u8]) -> Vec<Pair> {
-    with(|store, now| {
-        let variables =
-            store.record(var, key, now).map(|record| record.variables.as_slice()).unwrap_or_default();
-        variables.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect()
-    })
+    with(|store, now| store.read(var, key, now))
 }
 
 /// Changes a variable in one step; `change` gets its value and says the new one, `None` removes it. `timeout` is how long
@@ -84,18 +80,40 @@ pub(super) fn update(
     timeout: Duration,
     change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
 ) -> bool {
-    if key.len() > BYTES || name.len() > BYTES {
-        return false;
+    with(|store, now| store.update(var, key, name, (now, timeout), change))
+}
+
+/// Lets a variable expire after a time.
+pub(super) fn expire(var: Var, key: &[u8], name: &[u8], after: Duration) {
+    with(|store, now| store.expire(var, key, name, now, after));
+}
+
+impl Store {
+    fn read(&mut self, var: Var, key: &[u8], now: Instant) -> Vec<Pair> {
+        let variables =
+            self.record(var, key, now).map(|record| record.variables.as_slice()).unwrap_or_default();
+        variables.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect()
     }
-    with(|store, now| {
-        if store.record(var, key, now).is_none() {
-            if !store.make_room(now) {
+
+    fn update(
+        &mut self,
+        var: Var,
+        key: &[u8],
+        name: &[u8],
+        (now, timeout): (Instant, Duration),
+        change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> bool {
+        if key.len() > BYTES || name.len() > BYTES {
+            return false;
+        }
+        if self.record(var, key, now).is_none() {
+            if !self.make_room(now) {
                 return false;
             }
             let record = Record { variables: Vec::new(), expires: now };
-            store.records.insert((var, Box::from(key)), record);
+            self.records.insert((var, Box::from(key)), record);
         }
-        let Some(record) = store.record(var, key, now) else { return false };
+        let Some(record) = self.record(var, key, now) else { return false };
         record.expires = now + timeout;
         let known = record.variables.iter().position(|variable| *variable.name == *name);
         let current = known.and_then(|at| record.variables.get(at)).map(|variable| &*variable.value);
@@ -116,18 +134,15 @@ pub(super) fn update(
             (Some(_), None) => return false,
         }
         true
-    })
-}
+    }
 
-/// Lets a variable expire after a time.
-pub(super) fn expire(var: Var, key: &[u8], name: &[u8], after: Duration) {
-    with(|store, now| {
-        let record = store.record(var, key, now);
+    fn expire(&mut self, var: Var, key: &[u8], name: &[u8], now: Instant, after: Duration) {
+        let record = self.record(var, key, now);
         let variables = record.map(|record| record.variables.as_mut_slice()).unwrap_or_default();
         if let Some(variable) = variables.iter_mut().find(|variable| *variable.name == *name) {
             variable.expires = Some(now + after);
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +163,58 @@ mod tests {
         assert!(read(Var::Ip, b"store-1").is_empty());
         update(Var::Ip, b"store-1", b"c", Duration::ZERO, |_| Some(b"gone".to_vec()));
         assert!(read(Var::Ip, b"store-1").is_empty());
+    }
+
+    fn empty() -> (Store, Instant) {
+        let start = Instant::now();
+        (Store { records: HashMap::new(), purged: start }, start)
+    }
+
+    fn names(store: &mut Store, now: Instant) -> String {
+        let pairs = store.read(Var::Ip, b"k", now);
+        let shown =
+            pairs.iter().map(|(name, value)| format!("{}={}", name.escape_ascii(), value.escape_ascii()));
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn time_passes() {
+        let (mut store, start) = empty();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let set = |store: &mut Store, name: &[u8], value: &[u8], now| {
+            let value = value.to_vec();
+            assert!(store.update(Var::Ip, b"k", name, (now, Duration::from_secs(100)), |_| Some(value)));
+        };
+        set(&mut store, b"a", b"1", at(0));
+        set(&mut store, b"b", b"1", at(0));
+        store.expire(Var::Ip, b"k", b"a", at(0), Duration::from_secs(60));
+        assert_eq!(names(&mut store, at(59)), "a=1 b=1");
+        // A new value does not prolong a variable, it prolongs the collection.
+        set(&mut store, b"a", b"2", at(59));
+        assert_eq!(names(&mut store, at(60)), "b=1");
+        set(&mut store, b"a", b"3", at(61));
+        assert_eq!(names(&mut store, at(160)), "b=1 a=3");
+        assert_eq!(names(&mut store, at(161)), "");
+        // What comes after a collection's end begins anew.
+        set(&mut store, b"c", b"1", at(162));
+        assert_eq!(names(&mut store, at(200)), "c=1");
+    }
+
+    #[test]
+    fn room_is_made_of_the_aged_alone() {
+        let (mut store, start) = empty();
+        let put = |store: &mut Store, key: usize, now: Instant, seconds| {
+            let key = key.to_string();
+            let time = (now, Duration::from_secs(seconds));
+            store.update(Var::Ip, key.as_bytes(), b"a", time, |_| Some(b"1".to_vec()))
+        };
+        for key in 0..RECORDS {
+            assert!(put(&mut store, key, start, if key == 0 { 5 } else { 100 }));
+        }
+        assert!(!put(&mut store, RECORDS, start + Duration::from_secs(4), 100), "nothing is aged yet");
+        assert!(put(&mut store, 1, start + Duration::from_secs(4), 100), "one that is there is kept");
+        assert!(put(&mut store, RECORDS, start + Duration::from_secs(6), 100));
+        assert!(!put(&mut store, RECORDS + 1, start + Duration::from_secs(7), 100));
     }
 
     #[test]

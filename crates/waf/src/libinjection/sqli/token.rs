@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::words;
 
 /// How much of its text a token keeps, bytes. No keyword is longer, so that cut text equals none.
-const KEPT: usize = 31;
+pub(super) const KEPT: usize = 31;
 
 /// What a token is; the value is the letter that stands for it in fingerprints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

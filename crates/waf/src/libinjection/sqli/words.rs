@@ -2,7 +2,7 @@
 
 use super::keyword_data::{COUNT, KEYWORDS};
 use super::lexer::{Lexed, take};
-use super::token::{Kind, Token};
+use super::token::{KEPT, Kind, Token};
 use crate::byteset::ByteSet;
 
 /// What ends a word. Not `.` and `` ` ``: what stands before them is looked up by itself.
@@ -19,17 +19,21 @@ pub(super) struct Word {
 /// A word: a keyword or function of the table, a bareword if it is not there. `SELECT.1` and ``SELECT`a` `` are
 /// `SELECT` and what follows.
 pub(super) fn word(rest: &[u8]) -> Lexed<'_> {
-    let length = rest.iter().position(|&byte| WORD_END.contains(byte)).unwrap_or(rest.len());
-    let (mut token, _) = take(rest, length, Kind::Bareword);
-    let text = token.text;
+    let end = |bytes: &[u8]| bytes.iter().position(|&byte| WORD_END.contains(byte)).unwrap_or(bytes.len());
+    // Only what a token keeps can be split. To look for the word's end before that is known would read a long word
+    // again for each of its pieces.
+    let head = rest.get(..KEPT).unwrap_or(rest);
+    let text = head.get(..end(head)).unwrap_or(head);
     for (at, _) in text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'.' | b'`')) {
         let before = text.get(..at).and_then(find);
         if let Some(word) = before.filter(|word| word.kind != Kind::Bareword) {
             return take(rest, at, word.kind);
         }
     }
+    let length = if text.len() < KEPT { text.len() } else { end(rest) };
+    let (mut token, _) = take(rest, length, Kind::Bareword);
     if text.len() == length
-        && let Some(word) = find(&text)
+        && let Some(word) = find(text)
     {
         token.kind = word.kind;
     }
