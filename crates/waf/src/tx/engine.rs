@@ -286,9 +286,11 @@ impl Engine<'_> {
                 (Action::Redirect(String::from_utf8_lossy(&text).into_owned()), 302)
             }
         };
+        // A redirection with a status that is none, such as a default's 403, would lead nowhere.
+        let fits = |own: &u16| status != 302 || matches!(own, 301 | 302 | 303 | 307 | 308);
         let interruption = Interruption {
             action,
-            status: rule.status.unwrap_or(status),
+            status: rule.status.filter(fits).unwrap_or(status),
             rule_id: rule.id,
             phase: rule.phase,
             msg: self.show(rule.meta.msg.as_ref()),

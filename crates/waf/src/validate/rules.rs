@@ -195,7 +195,8 @@ impl ActionSet {
         });
         match &self.disruptive {
             None | Some(Disruptive::Block) => (fallback, self.status.or(status)),
-            Some(own) => (own.clone(), self.status),
+            // The default's status is inherited like any other action; its disruptive action is not.
+            Some(own) => (own.clone(), self.status.or(status)),
         }
     }
 
