@@ -262,13 +262,23 @@ impl Cursor<'_, '_> {
     }
 
     fn update_target(&mut self, name: &str, lower: &str) -> Option<DirectiveKind> {
-        let rules = if lower.ends_with("byid") {
+        let mut rules = if lower.ends_with("byid") {
             let word = self.required(name, "a rule id")?;
             RuleSelector::Ids(self.id_list(word))
         } else {
             self.by_text(name, lower)?
         };
-        let Some(word) = self.variable_word() else {
+        let mut word = self.variable_word();
+        // More ids may follow as words of their own; no variable begins with a digit.
+        if let RuleSelector::Ids(ids) = &mut rules {
+            while let Some(more) = word.filter(|word| {
+                self.line.slice(word.start, word.end).starts_with(|c: char| c.is_ascii_digit())
+            }) {
+                ids.extend(self.id_list(more));
+                word = self.variable_word();
+            }
+        }
+        let Some(word) = word else {
             self.required(name, "a variable list")?;
             return None;
         };

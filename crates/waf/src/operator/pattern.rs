@@ -91,6 +91,9 @@ fn build(hir: &Hir) -> Result<Regex, PatternError> {
         .utf8_empty(false)
         .nfa_size_limit(Some(SIZE_LIMIT))
         .hybrid_cache_capacity(DFA_CACHE)
+        // Groups of short values would be found faster by it, and those of long ones by what takes twenty times as long
+        // a byte: the cost of a value would not be in proportion to its length.
+        .backtrack(false)
         .dfa_size_limit(Some(DFA_CACHE));
     let built = Regex::builder().configure(config).build_from_hir(hir);
     built.map_err(|error| PatternError::Broken(format!("the pattern is too large: {error}")))
@@ -200,6 +203,27 @@ impl Pattern {
             }
             Matcher::Look(regex) => regex.is_match(value),
             Matcher::Phrases(automaton) => automaton.is_match(value),
+        }
+    }
+
+    /// Where the match lies; of phrases, the first one.
+    pub(crate) fn find(&self, id: PatternId, caches: &mut Caches, value: &[u8]) -> Option<(u32, u32)> {
+        match &self.matcher {
+            Matcher::Regex(regex) => {
+                let found = regex.search_with(caches.get(id, regex)?, &Input::new(value))?;
+                Some((found.start() as u32, found.end() as u32))
+            }
+            Matcher::Phrases(automaton) => {
+                automaton.find(value).map(|found| (found.start() as u32, found.end() as u32))
+            }
+        }
+    }
+
+    /// Whether a match has more to tell than where it lies.
+    pub(crate) fn has_groups(&self) -> bool {
+        match &self.matcher {
+            Matcher::Regex(regex) => regex.captures_len() > 1,
+            Matcher::Phrases(_) => true,
         }
     }
 

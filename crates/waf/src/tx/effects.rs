@@ -30,7 +30,7 @@ impl Engine<'_> {
             TxTarget::Stored(var, name) => return self.set_stored(*var, name, &setvar.change),
         };
         let current = match place {
-            Place::Slot(slot) => self.state.tx(slot),
+            Place::Slot(slot) => self.tx(slot),
             Place::Named(index) => self.state.tx_named.get(index).map_or(TxValue::Unset, |(_, value)| *value),
         };
         let value = match &setvar.change {
@@ -128,7 +128,7 @@ impl Engine<'_> {
     fn set_text(&mut self, text: &Text) -> TxValue {
         // Copying another variable as a whole is common in score rules and needs no text.
         if let [Part::Tx(slot)] = &*text.parts
-            && let TxValue::Int(number) = self.state.tx(*slot)
+            && let TxValue::Int(number) = self.tx(*slot)
         {
             return TxValue::Int(number);
         }
@@ -142,7 +142,8 @@ impl Engine<'_> {
             Num::Fixed(number) => *number,
             Num::Text(text) => {
                 if let [Part::Tx(slot)] = &*text.parts {
-                    return self.state.int(self.state.tx(*slot));
+                    let value = self.tx(*slot);
+                    return self.state.int(value);
                 }
                 let mut bytes = Vec::new();
                 self.expand(text, &mut bytes);
@@ -156,7 +157,7 @@ impl Engine<'_> {
         for part in &text.parts {
             match part {
                 Part::Literal(bytes) => out.extend_from_slice(bytes),
-                Part::Tx(slot) => match self.state.tx(*slot) {
+                Part::Tx(slot) => match self.tx(*slot) {
                     TxValue::Unset => {}
                     TxValue::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
                     TxValue::Bytes(span) => out.extend_from_slice(self.state.values.span_bytes(span)),

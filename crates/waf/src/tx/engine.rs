@@ -5,7 +5,8 @@ use super::values::{Span, ValueId};
 use crate::libinjection;
 use crate::macros::{Num, TxSlot};
 use crate::operator::{
-    Caches, Detector, Op, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
+    Caches, Detector, Op, Pattern, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid,
+    utf8_is_invalid,
 };
 use crate::prefilter::has_bit;
 use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
@@ -19,6 +20,9 @@ pub(super) struct Engine<'a> {
     pub(super) state: &'a mut State,
     pub(super) caches: &'a mut Caches,
 }
+
+/// The last of the TX variables that hold groups.
+const LAST_GROUP: u16 = 9;
 
 /// What becomes of the phase after a rule matched.
 pub(super) enum Verdict {
@@ -96,7 +100,7 @@ impl Engine<'_> {
     /// One TX variable against an integer, without text.
     fn gate(&mut self, index: RuleIx, link: &Link, gate: Gate) -> bool {
         let Op::Compare(compare, Num::Fixed(argument)) = link.op else { return false };
-        let value = self.state.tx(gate.slot);
+        let value = self.tx(gate.slot);
         let number = match (gate.counted, value) {
             (true, value) => i64::from(value != TxValue::Unset),
             (false, TxValue::Unset) => return false,
@@ -221,24 +225,50 @@ impl Engine<'_> {
         if !pattern.facts.allow(bytes.len(), &self.state.values.byte_set(value)) {
             return false;
         }
-        if !pattern.is_match(id, self.caches, bytes) {
+        let capture = link.capture && !link.negated;
+        let matches =
+            if capture { self.capture(id, pattern, value) } else { pattern.is_match(id, self.caches, bytes) };
+        if !matches {
             self.state.values.rule_out(value, side, id);
+        }
+        matches
+    }
+
+    /// Whether the pattern matches; TX:0 is what it matched. What its groups matched is found out when somebody asks,
+    /// which few rules do: no automaton finds groups, and what does takes a hundred times as long.
+    fn capture(&mut self, id: PatternId, pattern: &Pattern, value: ValueId) -> bool {
+        let base = self.state.values.span(value);
+        let Some((start, end)) = pattern.find(id, self.caches, self.state.values.get(value)) else {
             return false;
+        };
+        let whole = TxValue::Bytes(Span { start: base.start + start, len: end - start });
+        self.state.set_tx(TxSlot(0), whole);
+        for slot in 1..=LAST_GROUP {
+            self.state.set_tx(TxSlot(slot), TxValue::Unset);
         }
-        if link.capture && !link.negated {
-            let groups = pattern.groups(id, self.caches, bytes).unwrap_or_default();
-            let base = self.state.values.span(value);
-            for (slot, group) in (0u16..).zip(groups) {
-                let captured = match group {
-                    Some((start, end)) => {
-                        TxValue::Bytes(Span { start: base.start + start, len: end - start })
-                    }
-                    None => TxValue::Unset,
-                };
-                self.state.set_tx(TxSlot(slot), captured);
-            }
-        }
+        self.state.captured = pattern.has_groups().then_some((id, base));
         true
+    }
+
+    /// A TX variable, the groups of the last capture included.
+    pub(super) fn tx(&mut self, slot: TxSlot) -> TxValue {
+        if (1..=LAST_GROUP).contains(&slot.0) {
+            self.settle_captures();
+        }
+        self.state.tx(slot)
+    }
+
+    /// Sets TX:1 to TX:9 to what the last capture's groups matched, if that has not been done.
+    pub(super) fn settle_captures(&mut self) {
+        let Some((id, base)) = self.state.captured.take() else { return };
+        let Some(pattern) = self.program.pattern(id) else { return };
+        let groups = pattern.groups(id, self.caches, self.state.values.span_bytes(base)).unwrap_or_default();
+        for (slot, group) in (0u16..).zip(groups).skip(1) {
+            let captured = group.map_or(TxValue::Unset, |(start, end)| {
+                TxValue::Bytes(Span { start: base.start + start, len: end - start })
+            });
+            self.state.set_tx(TxSlot(slot), captured);
+        }
     }
 
     /// Whether the value reads as an attack; what it is known by is captured.

@@ -238,6 +238,7 @@ impl Engine<'_> {
             return;
         }
         let program = self.program;
+        self.settle_captures();
         for (slot, name) in program.names.iter() {
             if self.state.tx(slot) != TxValue::Unset && key.matches(name.as_bytes()) {
                 self.tx_slot_item(slot, excludes, out);
@@ -297,7 +298,8 @@ impl Engine<'_> {
         if excludes.iter().any(|exclusion| exclusion.covers(Var::Tx, name, &self.program.names)) {
             return;
         }
-        if let Some(value) = self.tx_value(self.state.tx(slot)) {
+        let current = self.tx(slot);
+        if let Some(value) = self.tx_value(current) {
             out.push(Item { var: Var::Tx, counted: false, slot: Some(slot), key: ValueId::NONE, value });
         }
     }

@@ -9,7 +9,7 @@ use super::explain::Added;
 use super::values::{Span, ValueId, Values};
 use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
-use crate::operator::Caches;
+use crate::operator::{Caches, PatternId};
 use crate::overlay::Overlay;
 use crate::program::{LaneId, Program, RuleBits, RuleIx, TargetRemoval};
 use crate::report::{Interruption, Match};
@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) tx_named: Vec<(ValueId, TxValue)>,
     /// Where each of them is: a rule may make one for every argument.
     pub(crate) tx_places: HashMap<ValueId, usize>,
+    /// The pattern and value whose groups TX:1 to TX:9 still have to be set to.
+    pub(crate) captured: Option<(PatternId, Span)>,
     pub(crate) matched: Option<Hit>,
     /// The values the current chain matched.
     pub(crate) matched_all: Vec<Hit>,
@@ -151,6 +153,7 @@ impl Default for State {
             tx: Vec::new(),
             tx_named: Vec::new(),
             tx_places: HashMap::new(),
+            captured: None,
             matched: None,
             matched_all: Vec::new(),
             rule: None,
@@ -240,6 +243,7 @@ impl State {
             }
         }
         self.tx_named.clear();
+        self.captured = None;
         self.matched = None;
         self.matched_all.clear();
         self.added.clear();

@@ -107,9 +107,9 @@ fn multipart() {
         ("lines of its own", field, "x\r\ny", " ARGS:a=x\\x0d\\x0ay"),
         ("a file is no argument", file, "<?php", " FILES:f=x.txt"),
         ("escapes in names", r#"Content-Disposition: form-data; name="a\"b""#, "1", " ARGS:a\"b=1"),
-        ("no name", "Content-Disposition: form-data", "1", " ARGS:=1 raw error"),
-        ("not of a form", "Content-Disposition: attachment; name=\"a\"", "1", " ARGS:=1 raw error"),
-        ("no disposition", "Content-Type: text/plain", "1", " ARGS:=1 raw error"),
+        ("no name", "Content-Disposition: form-data", "1", " raw error"),
+        ("not of a form", "Content-Disposition: attachment; name=\"a\"", "1", " raw error"),
+        ("no disposition", "Content-Type: text/plain", "1", " raw error"),
     ] {
         let message = post("multipart/form-data; boundary=b", &form(&[(head, body)]));
         check(name, SEEN, &message, &format!("9=MULTIPART:{expected}"));
