@@ -117,14 +117,12 @@ pub(crate) fn phrases(phrases: &[Vec<u8>]) -> Vec<Recipe> {
 
 /// Inputs from the syntax tree of a pattern: texts it nearly matches, and runs of what it repeats.
 pub(crate) fn pattern(source: &str) -> Option<Vec<Recipe>> {
-    let hir = ParserBuilder::new()
-        .unicode(false)
-        .utf8(false)
-        .dot_matches_new_line(true)
-        .build()
-        .parse(&source.replace("\\x{", "\\x{00"))
-        .or_else(|_| ParserBuilder::new().dot_matches_new_line(true).utf8(false).build().parse(source))
-        .ok()?;
+    let bytes =
+        ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).build().parse(source);
+    // Bytes above 0x7f written as code points are refused there, and read as such here: near enough.
+    let hir = bytes
+        .ok()
+        .or_else(|| ParserBuilder::new().dot_matches_new_line(true).utf8(false).build().parse(source).ok())?;
     let mut recipes = Vec::new();
     let mut whole = Vec::new();
     for pick in 0..3 {

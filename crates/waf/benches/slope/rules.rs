@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_diag::SourceMap;
-use portcullis_seclang::{Action, Directive, DirectiveKind, Disk, Rule, Text, load, parse};
+use portcullis_seclang::{Action, Directive, DirectiveKind, Disk, Rule, load, parse};
 use portcullis_waf::{FileSystem, Overlay, OverlaySettings, Program, build};
 
 use crate::inputs::{self, Recipe};
@@ -63,12 +63,8 @@ impl Rules {
     /// Each rule that reads text, once for each distinct question it asks: with its transformations, fed with what
     /// transformations take apart, and without them, fed with what its operator nearly accepts.
     pub(crate) fn cases(&mut self) -> Vec<Case> {
-        let template = self.sources.add(
-            "template.conf",
-            "SecRule REQUEST_HEADERS:X-In \"@rx a\" \"id:1,phase:1,pass,log,msg:'m',logdata:'%{MATCHED_VAR}'\"",
-        );
-        let parsed = parse(&self.sources, template).directives.remove(0);
-        let DirectiveKind::Rule(frame) = &parsed.kind else { panic!("a template that is a rule") };
+        let frames = ["%{tx.0}", "%{tx.0}%{tx.1}"].map(|logdata| self.frame(logdata));
+        let groups = self.read_groups();
         let mut known = HashSet::new();
         let mut cases = Vec::new();
         let mut id = String::new();
@@ -84,6 +80,7 @@ impl Rules {
             }
             let place = if link == 0 { id.clone() } else { format!("{id}/{link}") };
             for bare in [false, true] {
+                let frame = &frames[usize::from(groups.contains(&id))];
                 let alone = alone(directive, rule, frame, bare);
                 let question = alone.to_string();
                 if !known.insert(question) {
@@ -96,6 +93,37 @@ impl Rules {
             }
         }
         cases
+    }
+
+    /// A rule whose targets and actions the rules get, with this to be logged.
+    fn frame(&mut self, logdata: &str) -> Rule {
+        let text = format!(
+            "SecRule REQUEST_HEADERS:X-In \"@rx a\" \"id:1,phase:1,pass,log,msg:'m',logdata:'{logdata}'\""
+        );
+        let template = self.sources.add("template.conf", text);
+        match parse(&self.sources, template).directives.remove(0).kind {
+            DirectiveKind::Rule(rule) => *rule,
+            _ => panic!("the template is a rule"),
+        }
+    }
+
+    /// The rules that ask what the groups of their patterns matched, in whichever link: finding that out costs more.
+    fn read_groups(&self) -> HashSet<String> {
+        let mut found = HashSet::new();
+        let mut id = String::new();
+        for directive in &self.directives {
+            let DirectiveKind::Rule(rule) = &directive.kind else { continue };
+            if let Some(own) = rule.actions.named("id").next().and_then(|action| action.value.as_ref()) {
+                id = own.value.clone();
+            }
+            let text = rule.to_string().to_ascii_lowercase();
+            if (1..=9)
+                .any(|group| text.contains(&format!("tx.{group}")) || text.contains(&format!("tx:{group}")))
+            {
+                found.insert(id.clone());
+            }
+        }
+        found
     }
 
     fn derived(&self, rule: &Rule) -> Vec<Recipe> {
@@ -133,7 +161,5 @@ fn alone(directive: &Directive, rule: &Rule, frame: &Rule, bare: bool) -> Direct
     };
     rule.actions.items.retain(keep);
     rule.actions.items.extend(frame.actions.items.iter().cloned());
-    // Macros of the rule set's variables are empty here; the text around them is the same.
-    rule.operator.argument = Text::new(rule.operator.argument.value.clone(), rule.operator.argument.span);
     Directive { kind: DirectiveKind::Rule(Box::new(rule)), ..directive.clone() }
 }
