@@ -213,6 +213,7 @@ impl Pattern {
                 let found = regex.search_with(caches.get(id, regex)?, &Input::new(value))?;
                 Some((found.start() as u32, found.end() as u32))
             }
+            Matcher::Look(regex) => regex.groups(value)?.first().copied().flatten(),
             Matcher::Phrases(automaton) => {
                 automaton.find(value).map(|found| (found.start() as u32, found.end() as u32))
             }
@@ -223,7 +224,7 @@ impl Pattern {
     pub(crate) fn has_groups(&self) -> bool {
         match &self.matcher {
             Matcher::Regex(regex) => regex.captures_len() > 1,
-            Matcher::Phrases(_) => true,
+            Matcher::Look(_) | Matcher::Phrases(_) => true,
         }
     }
 
