@@ -62,7 +62,7 @@ fn read(
 ) -> Result<Loaded, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let id = sources.add(name, redact(text, document.get_ref()));
+    let id = sources.add(name, redact(text, document.get_ref(), !errors.is_empty()));
     if !errors.is_empty() {
         let mut found: Diagnostics = errors.iter().map(|error| syntax(id, error)).collect();
         found.sort();

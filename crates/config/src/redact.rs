@@ -10,11 +10,15 @@ use toml::de::{DeTable, DeValue};
 
 use crate::schema::Node;
 
-/// The text with every byte of a secret replaced; spans fit both texts.
-pub(crate) fn redact(text: &str, document: &DeTable<'_>) -> String {
+/// The text with every byte of a secret replaced; spans fit both texts. `broken` says that the text is no TOML, and
+/// the document what could be made of it.
+pub(crate) fn redact(text: &str, document: &DeTable<'_>, broken: bool) -> String {
     let mut secrets = Vec::new();
     if let Some(root) = Node::root() {
         table(document, root, &mut secrets);
+    }
+    if broken {
+        lines(text, &mut secrets);
     }
     if secrets.is_empty() {
         return text.to_owned();
@@ -60,6 +64,28 @@ fn value(entry: &Spanned<DeValue<'_>>, node: Node, secrets: &mut Vec<Range<usize
             }
         }
         _ => {}
+    }
+}
+
+/// Finds secrets by name alone, since behind a bracket that is never closed no table of the document has them: what
+/// follows the name and `=`, up to the end of the line or of a string of several lines that begins there.
+fn lines(text: &str, secrets: &mut Vec<Range<usize>>) {
+    for name in Node::all().filter(|(_, field)| is_secret(*field)).map(|(name, _)| name) {
+        for (at, _) in text.match_indices(name) {
+            let after = text.get(at + name.len()..).unwrap_or_default();
+            let Some(value) = after.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=') else {
+                continue;
+            };
+            let value = value.trim_start_matches([' ', '\t']);
+            let line = value.find('\n').unwrap_or(value.len());
+            let several = ["\"\"\"", "'''"].into_iter().filter_map(|quotes| {
+                let (opened, inside) = value.split_once(quotes).filter(|(before, _)| before.len() < line)?;
+                let closed = inside.find(quotes).unwrap_or(inside.len());
+                Some(opened.len() + quotes.len() + closed)
+            });
+            let start = text.len() - value.len();
+            secrets.push(start..start + several.fold(line, usize::max));
+        }
     }
 }
 

@@ -95,6 +95,12 @@ impl Node {
         Node::of(generated())
     }
 
+    /// The fields of all tables, each with its schema.
+    pub(crate) fn all() -> impl Iterator<Item = (&'static str, Node)> {
+        let types = generated().get("$defs").and_then(Value::as_object).into_iter().flatten();
+        types.filter_map(|(_, value)| Node::of(value)).chain(Node::root()).flat_map(|node| node.properties())
+    }
+
     /// The node of a schema value; `None` for `true` and `false`.
     pub(crate) fn of(value: &'static Value) -> Option<Self> {
         let here = value.as_object()?;
