@@ -47,7 +47,7 @@ pub(crate) const BACK_REFERENCE: &str = "_br";
 ///
 /// # Errors
 /// When it means characters that are no bytes, or looks around; the text says which.
-pub(crate) fn rewrite(source: &str) -> Result<String, String> {
+pub fn rewrite(source: &str) -> Result<String, String> {
     let rewritten = rewrite_all(source).map_err(|error| error.to_string())?;
     if rewritten.groups.contains(&true) {
         return Err("look-around and back-references are not supported here".to_owned());

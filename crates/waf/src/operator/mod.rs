@@ -18,7 +18,7 @@ use crate::byteset::ByteSet;
 use crate::macros::{Num, Text};
 
 pub use checksum::Checksum;
-pub(crate) use dialect::rewrite as rewrite_pattern;
+pub use dialect::rewrite as rewrite_pattern;
 pub(crate) use matchers::{atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid};
 pub(crate) use pattern::{Caches, Pattern, PatternError, PatternId, compile_phrases, compile_regex};
 pub(crate) use phrases::{from_argument, from_file};
