@@ -1,0 +1,224 @@
+//! One reading of target, host, client address and fields.
+
+use crate::first_line;
+use portcullis_http::{
+    Client, ClientAddress, Exchange, Fields, Host, Params, Piece, RequestHead, RequestId, ResponseHead,
+    Scheme, Target, Template, TraceContext, TrustedProxies, Values, Version, hygiene as rules,
+};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+
+/// A target has one canonical form, which stays as it is; decoding it a second time changes nothing that parts a path.
+pub fn target(data: &[u8]) {
+    let Ok(target) = Target::parse(data) else { return };
+    if let Some(query) = target.query() {
+        let name = query.split(['=', '&']).next().unwrap_or_default();
+        let _ = target.query_value(name);
+    }
+    if target.is_asterisk() {
+        return;
+    }
+    let path = target.path();
+    assert!(path.starts_with('/') && !path.contains("//"), "{path}");
+    assert!(!path.contains(['\\', ';', '?', '#']), "{path}");
+    let again = match target.query() {
+        Some(query) => Target::parse(format!("{path}?{query}").as_bytes()),
+        None => Target::parse(path.as_bytes()),
+    };
+    let again = again.expect("the canonical form is refused");
+    assert_eq!((again.path(), again.query()), (path, target.query()));
+    let once = decoded(path.as_bytes());
+    assert!(!once.iter().any(u8::is_ascii_control), "{path}");
+    let twice = decoded(&once);
+    let parts = |text: &[u8]| text.iter().filter(|byte| b"/\\;\0".contains(byte)).count();
+    assert_eq!(parts(&twice), parts(path.as_bytes()), "{path}");
+    for text in [&once, &twice] {
+        assert!(!text.split(|byte| *byte == b'/').any(|part| part == b"." || part == b".."), "{path}");
+    }
+}
+
+/// Percent-decoded once, leniently, as some backend may do.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < text.len() {
+        let digits = text.get(at + 1..at + 3).filter(|_| text[at] == b'%');
+        let byte = digits
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(byte.unwrap_or(text[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    out
+}
+
+/// An authority has one canonical form, which stays as it is.
+pub fn host(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(host) = Host::parse(text) else { return };
+    let shown = host.to_string();
+    assert_eq!(Host::parse(&shown).as_ref(), Some(&host), "{text:?}");
+    let name = host.name();
+    assert!(!name.ends_with('.') && !name.bytes().any(|byte| byte.is_ascii_uppercase()), "{text:?}");
+    assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.[]:".contains(&byte)), "{text:?}");
+    assert!(!name.is_empty() || text.is_empty(), "{text:?}");
+}
+
+static TRUSTED: LazyLock<TrustedProxies> =
+    LazyLock::new(|| TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())));
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Whatever a client writes into forwarding fields, the address that its nearest trusted proxy saw is its own.
+pub fn forwarding(data: &[u8]) {
+    let (first, second) = first_line(data);
+    let seen = address("203.0.113.7");
+    for (name, hop, trusted) in [
+        ("X-Forwarded-For", "203.0.113.7", "10.0.0.2"),
+        ("X-Forwarded-For", "203.0.113.7:4711", "[fd00::1]:80"),
+        ("Forwarded", "for=203.0.113.7;proto=https", "for=\"[fd00::1]\""),
+        ("Forwarded", "by=10.0.0.1;For=\"203.0.113.7:4711\"", "for=10.0.0.2"),
+    ] {
+        let mut fields = Fields::default();
+        if fields.append(name, first).is_err() {
+            return;
+        }
+        // A second line of the client's own, if the input has one, and then what the proxies say.
+        let _ = fields.append(name, second);
+        let mut same_line = Fields::default();
+        let line = [first, b", ", hop.as_bytes()].concat();
+        let _ = same_line.append(name, line.trim_ascii());
+        fields.append(name, hop).unwrap();
+        for fields in [&mut fields, &mut same_line] {
+            let client = ClientAddress::resolve(address("10.0.0.1"), fields, &TRUSTED);
+            assert_eq!(client.ip, seen, "the client moved its address: {fields:?}");
+            fields.append(name, trusted).unwrap();
+            let client = ClientAddress::resolve(address("10.0.0.1"), fields, &TRUSTED);
+            assert_eq!(client.ip, seen, "the client moved its address: {fields:?}");
+        }
+        let stranger = ClientAddress::resolve(address("192.0.2.1"), &fields, &TRUSTED);
+        assert_eq!(stranger, ClientAddress { ip: address("192.0.2.1"), peer_trusted: false });
+    }
+}
+
+/// The fields of a head, one a line; what cannot be one is left out.
+fn fields(data: &[u8]) -> Fields {
+    let mut fields = Fields::default();
+    for line in data.split(|byte| *byte == b'\n').take(64) {
+        if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+            let _ = fields.append(&line[..colon], line[colon + 1..].trim_ascii());
+        }
+    }
+    fields
+}
+
+/// What `Connection` names (RFC 9110 §7.6.1), in lower case.
+fn named(fields: &Fields) -> Vec<Vec<u8>> {
+    let values = fields.get_all("connection").flat_map(|value| value.split(|byte| *byte == b','));
+    values.map(|option| option.trim_ascii().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+}
+
+/// Fields that hygiene must never let pass, spelt here once more on purpose.
+const NEVER: [&str; 14] = [
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "proxy-authorization",
+    "http2-settings",
+    "forwarded",
+    "x-forwarded-for",
+    "x-real-ip",
+    "x-consumer-id",
+    "x-http-method-override",
+];
+
+/// No field of one hop, none that only the gateway may send and none that `Connection` names survives; what the
+/// gateway writes itself is always a field.
+pub fn hygiene(data: &[u8]) {
+    let received = fields(data);
+    let names = named(&received);
+    let mut head = RequestHead::default();
+    head.fields = received.clone();
+    head.set_line(b"GET", b"/", Version::Http11);
+    if rules::check_names(&received).is_ok() && rules::request(&mut head).is_ok() {
+        for (name, _) in head.fields.iter() {
+            let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+            assert!(!NEVER.contains(&lower.as_str()), "{lower} passes");
+            let cgi = lower.replace('_', "-");
+            assert!(!NEVER.contains(&cgi.as_str()), "{lower} passes and is {cgi} to CGI");
+            assert!(!names.contains(&lower.clone().into_bytes()), "{lower} passes, and Connection names it");
+        }
+        let kept: Vec<_> = head.fields.iter().map(|(name, _)| name.to_vec()).collect();
+        assert!(rules::request(&mut head).is_ok());
+        assert_eq!(head.fields.iter().map(|(name, _)| name.to_vec()).collect::<Vec<_>>(), kept);
+    }
+    let mut response = ResponseHead { fields: received.clone(), ..ResponseHead::new(200) };
+    rules::response(&mut response, &["server".to_owned()]);
+    for (name, _) in response.fields.iter() {
+        let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+        assert!(!rules::is_hop_by_hop(name) && lower != "server", "{lower} passes");
+        assert!(!names.contains(&lower.clone().into_bytes()), "{lower} passes, and Connection names it");
+    }
+    forwarded(&received, head);
+}
+
+/// What is said to an upstream of a client whose fields are these: [`Fields`] checks each when assertions are on.
+fn forwarded(received: &Fields, head: RequestHead) {
+    let peer: SocketAddr = "10.0.0.1:4711".parse().unwrap();
+    let client = Client {
+        peer,
+        local: peer,
+        address: ClientAddress::resolve(peer.ip(), received, &TRUSTED),
+        scheme: Scheme::Https,
+        server_name: None,
+        listener: "main".into(),
+    };
+    let trace = TraceContext::continue_from(received.get("traceparent"), true);
+    let id = received.get("x-request-id").and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
+    let host = received.get_str("host").and_then(Host::parse).unwrap_or_default();
+    let exchange = Exchange::new(head, Target::parse(b"/").unwrap(), host, client, id, trace);
+    let mut out = Fields::default();
+    let inherited = rules::Inherited::from_trusted(received);
+    rules::set_forwarding(&exchange, &inherited, "portcullis", &mut out);
+    let mut checked = Fields::default();
+    for (name, value) in out.iter() {
+        checked.append(name, value).expect("the gateway wrote what is no field");
+    }
+}
+
+/// A value put into a template stays one segment, one parameter, one field, whatever it holds.
+pub fn template(data: &[u8]) {
+    let (first, rest) = first_line(data);
+    let mut params = Params::default();
+    let mut path = String::from("/");
+    portcullis_http::percent_encode_segment(first, &mut path);
+    // The router gives templates what it cut out of a canonical path.
+    let bound = Target::parse(path.as_bytes()).ok().filter(|target| target.path() == path);
+    if bound.is_some() {
+        params.push("p".into(), path[1..].to_owned());
+    }
+    let query = std::str::from_utf8(rest).unwrap_or_default();
+    let mut fields = Fields::default();
+    let _ = fields.append("x-field", first);
+    let values = Values { params: &params, query: Some(query), fields: &fields };
+    for piece in [Piece::Param("p".into()), Piece::Query("q".into()), Piece::Header("x-field".into())] {
+        let template = Template::from(vec![Piece::Text("/a/".into()), piece, Piece::Text("/b".into())]);
+        if let Some(path) = template.path(&values) {
+            assert_eq!(path.matches('/').count(), 3, "{path}");
+            assert!(path.starts_with("/a/") && path.ends_with("/b"), "{path}");
+        }
+        let mut out = String::new();
+        if template.query(&values, &mut out).is_some() {
+            assert!(!out.contains(['&', '=', '#', '+', ';']), "{out}");
+        }
+        if let Some(value) = template.header(&values) {
+            let _ = Fields::default().append("x-out", value);
+        }
+    }
+}
