@@ -4,8 +4,9 @@
 //! that pieces do not matter, that what was accepted reads the same when it is written and read again, that a second
 //! reader (httparse, hyper, serde_json, a plain regular expression) reads what we read. A violation panics.
 //!
-//! `fuzz/` runs them under libFuzzer, one binary each; the test `kept_inputs` runs them on the kept corpora, so that
-//! what a fuzzer once found stays found on any toolchain. How to run one: `crates/ARCHITECTURE.md`, "Fuzzing".
+//! `fuzz_targets/` are their binaries for libFuzzer, built with the feature `libfuzzer`; the test `kept_inputs` runs
+//! them on the kept corpora without one, so that what a fuzzer once found stays found. How to run one:
+//! `crates/ARCHITECTURE.md`, "Fuzzing".
 #![forbid(unsafe_code)]
 #![allow(
     clippy::expect_used,

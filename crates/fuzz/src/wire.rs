@@ -4,7 +4,7 @@ use crate::pieces;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use portcullis_http::{Fields, Framing, Rejection, RequestHead, ResponseHead};
+use portcullis_http::{Fields, Framing, Rejection, RequestHead, ResponseHead, Target};
 use portcullis_wire::chunked::Decoder;
 use portcullis_wire::head::{BadResponse, HeadLimits, HeadReader};
 use std::cell::RefCell;
@@ -200,7 +200,8 @@ fn sorted(fields: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<(String, Vec<u
     all
 }
 
-/// A stream of requests, framed by us and by hyper: both see the same messages up to where one of them refuses.
+/// A stream of requests, framed by us and by hyper: both see the same messages up to where one of them refuses. A
+/// target that has no canonical form is refused by the gateway, too.
 pub fn framing(data: &[u8]) {
     let ours = our_messages(data);
     let theirs = hyper_messages(data);
@@ -216,6 +217,9 @@ fn our_messages(data: &[u8]) -> Vec<Message> {
         let Ok(Some(length)) = HeadReader::default().request(rest, &HeadLimits::default(), &mut head) else {
             return messages;
         };
+        if Target::parse(head.raw_target()).is_err() {
+            return messages;
+        }
         rest = &rest[length..];
         let body = match head.framing {
             Framing::Length(length) => {

@@ -34,20 +34,20 @@ fn every_target_holds_on_its_inputs() {
 
 #[test]
 fn every_target_has_its_binary_and_no_folder_is_left_over() {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let names: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert!(names.is_sorted());
-    let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    let manifest = std::fs::read_to_string(crate_folder.join("Cargo.toml")).unwrap();
     for name in &names {
-        let binary = std::fs::read_to_string(fuzz.join("fuzz_targets").join(format!("{name}.rs"))).unwrap();
+        let binary = std::fs::read_to_string(crate_folder.join("fuzz_targets").join(format!("{name}.rs"))).unwrap();
         assert!(
             binary.contains(&format!("portcullis_fuzz::{}", name.replacen('_', "::", 1))),
             "{name}: {binary}"
         );
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in fuzz/Cargo.toml");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in Cargo.toml");
     }
-    for folder in std::fs::read_dir(fuzz.join("corpus")).unwrap() {
+    for folder in std::fs::read_dir(crate_folder.join("corpus")).unwrap() {
         let name = folder.unwrap().file_name().into_string().unwrap();
-        assert!(names.contains(&name), "fuzz/corpus/{name} belongs to no target");
+        assert!(names.contains(&name), "corpus/{name} belongs to no target");
     }
 }
