@@ -39,7 +39,8 @@ fn every_target_has_its_binary_and_no_folder_is_left_over() {
     assert!(names.is_sorted());
     let manifest = std::fs::read_to_string(crate_folder.join("Cargo.toml")).unwrap();
     for name in &names {
-        let binary = std::fs::read_to_string(crate_folder.join("fuzz_targets").join(format!("{name}.rs"))).unwrap();
+        let binary =
+            std::fs::read_to_string(crate_folder.join("fuzz_targets").join(format!("{name}.rs"))).unwrap();
         assert!(
             binary.contains(&format!("portcullis_fuzz::{}", name.replacen('_', "::", 1))),
             "{name}: {binary}"
