@@ -44,6 +44,7 @@ mod body;
 mod byteset;
 pub mod codes;
 mod compile;
+mod geo;
 pub mod libinjection;
 mod macros;
 pub mod operator;

@@ -176,7 +176,7 @@ fn reference(inner: &str, names: &mut TxNames) -> Result<Part, MacroError> {
         (Var::Tx, Some(key), _) => Ok(Part::Tx(names.intern(key))),
         (Var::Tx, None, _) => fail("`%{tx}` needs a name, as in `%{tx.score}`".to_owned(), None),
         (Var::Env, None, _) => fail("`%{env}` needs a name, as in `%{env.HOME}`".to_owned(), None),
-        (_, _, Shape::Planned(why)) => fail(format!("variable `{name}` is not supported yet: {why}"), None),
+        (_, _, Shape::Planned(why)) => fail(format!("variable `{name}` is not supported: {why}"), None),
         (_, key, _) => Ok(Part::Var(var, key.map(|key| key.as_bytes().into()))),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::audit::{AuditEngine, AuditSettings, PartsChange};
 use crate::body::xml;
+use crate::geo::GeoDatabase;
 use crate::macros::{Names, TxNames, TxSlot};
 use crate::operator::{Op, OperatorKind, Pattern, PatternId};
 use crate::prefilter::Prefilter;
@@ -211,6 +212,8 @@ pub struct Program {
     pub(crate) settings: Settings,
     /// The paths that rules ask of XML bodies.
     pub(crate) xml_paths: Vec<xml::Path>,
+    /// Where addresses are.
+    pub(crate) geo: Option<GeoDatabase>,
 }
 
 /// What can be known of a rule from outside, for listings.
@@ -397,6 +400,9 @@ impl Program {
             TxChange::Subtract(amount) => format!("{name} -= {}", amount.show(&self.names)),
             TxChange::Unset => format!("{name} unset"),
             TxChange::Expire(seconds) => format!("{name} expires after {}", seconds.show(&self.names)),
+            TxChange::Decay(amount, seconds) => {
+                format!("{name} -= {} each {}", amount.show(&self.names), seconds.show(&self.names))
+            }
             TxChange::Open(key) => format!("{name} opened as {}", key.show(&self.names)),
         }
     }

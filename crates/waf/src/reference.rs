@@ -157,6 +157,7 @@ fn operators(page: &mut String) {
     table(page, &["operator", "also written", "meaning"]);
     for info in operator::TABLE {
         let meaning = match info.kind {
+            operator::OperatorKind::Accepted(reason) => format!("taken, never matches: {reason}"),
             operator::OperatorKind::Unsupported(reason) => format!("refused: {reason}"),
             _ => info.doc.to_owned(),
         };

@@ -162,6 +162,8 @@ pub(crate) enum TxChange {
     Unset,
     /// The variable goes after so many seconds.
     Expire(Num),
+    /// The variable goes down by the first number for each time that so many seconds have gone by.
+    Decay(Num, Num),
     /// The collection is opened under this key.
     Open(Text),
 }

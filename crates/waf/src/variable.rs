@@ -9,7 +9,7 @@ pub enum Shape {
     Scalar,
     /// Any number of values under keys; a selector picks by key.
     Collection,
-    /// Known, but not filled yet: rules that name it are refused with this explanation.
+    /// Known to other engines, not filled here: rules that name it are refused with this explanation.
     Planned(&'static str),
 }
 
@@ -60,15 +60,23 @@ table! {
     FilesCombinedSize "FILES_COMBINED_SIZE" Shape::Scalar, true, "Bytes of all uploaded files.";
     FilesNames "FILES_NAMES" Shape::Collection, true, "Names of the multipart parts that carry files.";
     FilesSizes "FILES_SIZES" Shape::Collection, true, "Bytes of each uploaded file.";
-    Geo "GEO" Shape::Planned("address databases belong to the gateway's IP lists"), true, "Where an address is.";
+    FilesTmpnames "FILES_TMPNAMES" Shape::Planned("uploads are never written to disk; write `FILES` or `FILES_NAMES`"), true, "Names of temporary files.";
+    FilesTmpContent "FILES_TMP_CONTENT" Shape::Planned("files are not searched; `FILES` and `FILES_SIZES` are their names and sizes"), true, "Contents of temporary files.";
+    FullRequest "FULL_REQUEST" Shape::Planned("write `REQUEST_LINE|REQUEST_HEADERS|REQUEST_BODY`"), true, "The whole request.";
+    FullRequestLength "FULL_REQUEST_LENGTH" Shape::Planned("write `REQUEST_BODY_LENGTH`"), true, "Bytes of the whole request.";
+    Geo "GEO" Shape::Collection, false, "Where the address of the last @geoLookup is: COUNTRY_CODE, COUNTRY_NAME, COUNTRY_CONTINENT, REGION, CITY, POSTAL_CODE, LATITUDE, LONGITUDE, DMA_CODE.";
     Global "GLOBAL" Shape::Collection, false, "Variables all transactions share, once `initcol` has opened them.";
     HighestSeverity "HIGHEST_SEVERITY" Shape::Scalar, false, "Lowest severity number of the rules matched so far; 255 before.";
     InboundDataError "INBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the request body was longer than the limit.";
     Ip "IP" Shape::Collection, false, "Variables of a client, under the key `initcol` gave.";
+    Json "JSON" Shape::Planned("members of a JSON body are in `ARGS`, under names such as `json.user.name`"), true, "A JSON body.";
     MatchedVar "MATCHED_VAR" Shape::Scalar, false, "The value that matched last.";
-    MatchedVarName "MATCHED_VAR_NAME" Shape::Scalar, false, "Full name of the variable that matched last.";
     MatchedVars "MATCHED_VARS" Shape::Collection, false, "All values the current chain matched.";
     MatchedVarsNames "MATCHED_VARS_NAMES" Shape::Collection, false, "Full names of all variables the current chain matched.";
+    MatchedVarName "MATCHED_VAR_NAME" Shape::Scalar, false, "Full name of the variable that matched last.";
+    ModsecBuild "MODSEC_BUILD" Shape::Planned("this is no ModSecurity of any version"), true, "ModSecurity's version.";
+    MscPcreError "MSC_PCRE_ERROR" Shape::Scalar, true, "Never set: patterns have no limit to exceed.";
+    MscPcreLimitsExceeded "MSC_PCRE_LIMITS_EXCEEDED" Shape::Scalar, true, "Never set: patterns have no limit to exceed.";
     MultipartBoundaryQuoted "MULTIPART_BOUNDARY_QUOTED" Shape::Scalar, true, "1 when the boundary was quoted.";
     MultipartBoundaryWhitespace "MULTIPART_BOUNDARY_WHITESPACE" Shape::Scalar, true, "1 when there was white space around the boundary's `=`.";
     MultipartCrlfLfLines "MULTIPART_CRLF_LF_LINES" Shape::Scalar, true, "1 when lines ended in CRLF here and LF there.";
@@ -87,10 +95,12 @@ table! {
     MultipartStrictError "MULTIPART_STRICT_ERROR" Shape::Scalar, true, "1 when the multipart body is broken or bends the grammar.";
     MultipartUnmatchedBoundary "MULTIPART_UNMATCHED_BOUNDARY" Shape::Scalar, true, "1 when a boundary is missing or disguised, 2 when other lines look like one.";
     OutboundDataError "OUTBOUND_DATA_ERROR" Shape::Scalar, true, "1 when the response body was longer than the limit.";
+    PathInfo "PATH_INFO" Shape::Planned("write `REQUEST_FILENAME`"), true, "What follows a script's name in the path.";
     QueryString "QUERY_STRING" Shape::Scalar, true, "The query as sent, without the question mark.";
     RemoteAddr "REMOTE_ADDR" Shape::Scalar, true, "The client's address.";
     RemoteHost "REMOTE_HOST" Shape::Scalar, true, "The client's address (names are never looked up).";
     RemotePort "REMOTE_PORT" Shape::Scalar, true, "The client's port.";
+    RemoteUser "REMOTE_USER" Shape::Planned("who the client is, the identity guard decides; rules see `REQUEST_HEADERS:Authorization`"), true, "The user's name.";
     ReqbodyError "REQBODY_ERROR" Shape::Scalar, true, "1 when the request body could not be parsed.";
     ReqbodyErrorMsg "REQBODY_ERROR_MSG" Shape::Scalar, true, "Why the request body could not be parsed.";
     ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON, MULTIPART or XML; unset for other bodies.";
@@ -109,7 +119,9 @@ table! {
     RequestProtocol "REQUEST_PROTOCOL" Shape::Scalar, true, "The protocol, such as `HTTP/1.1`.";
     RequestUri "REQUEST_URI" Shape::Scalar, true, "Path and query as sent, without scheme, host and fragment.";
     RequestUriRaw "REQUEST_URI_RAW" Shape::Scalar, true, "The target as sent.";
+    RequestXml "REQUEST_XML" Shape::Planned("write `XML`"), true, "An XML body.";
     Resource "RESOURCE" Shape::Collection, false, "Variables of a resource, under the key `setrsc` gave.";
+    ResponseArgs "RESPONSE_ARGS" Shape::Planned("write `RESPONSE_BODY`"), true, "Members of a JSON response.";
     ResponseBody "RESPONSE_BODY" Shape::Scalar, true, "The response body, when its media type is inspected.";
     ResponseContentLength "RESPONSE_CONTENT_LENGTH" Shape::Scalar, true, "Bytes of the inspected response body.";
     ResponseContentType "RESPONSE_CONTENT_TYPE" Shape::Scalar, true, "The Content-Type of the response.";
@@ -117,12 +129,18 @@ table! {
     ResponseHeadersNames "RESPONSE_HEADERS_NAMES" Shape::Collection, true, "Field names of the response, as sent.";
     ResponseProtocol "RESPONSE_PROTOCOL" Shape::Scalar, true, "The protocol of the response.";
     ResponseStatus "RESPONSE_STATUS" Shape::Scalar, true, "The status code.";
+    ResponseXml "RESPONSE_XML" Shape::Planned("write `RESPONSE_BODY`"), true, "An XML response.";
     Rule "RULE" Shape::Collection, false, "Properties of the current rule as written: `id`, `msg`, `logdata`, `rev`, `severity`, `ver`.";
+    ScriptBasename "SCRIPT_BASENAME" Shape::Planned("no file is served here; write `REQUEST_BASENAME`"), true, "Name of the file served.";
+    ScriptFilename "SCRIPT_FILENAME" Shape::Planned("no file is served here; write `REQUEST_FILENAME`"), true, "Path of the file served.";
     ServerAddr "SERVER_ADDR" Shape::Scalar, true, "The address the client connected to.";
     ServerName "SERVER_NAME" Shape::Scalar, true, "The host of the request, without port.";
     ServerPort "SERVER_PORT" Shape::Scalar, true, "The port the client connected to.";
     Session "SESSION" Shape::Collection, false, "Variables of a session, under the key `setsid` gave.";
+    SessionId "SESSIONID" Shape::Scalar, false, "The key that `setsid` gave.";
     StatusLine "STATUS_LINE" Shape::Scalar, true, "Protocol and status of the response.";
+    StreamInputBody "STREAM_INPUT_BODY" Shape::Planned("write `REQUEST_BODY`"), true, "The request body as a stream.";
+    StreamOutputBody "STREAM_OUTPUT_BODY" Shape::Planned("write `RESPONSE_BODY`"), true, "The response body as a stream.";
     Time "TIME" Shape::Scalar, false, "Time of day, `HH:MM:SS`, UTC.";
     TimeDay "TIME_DAY" Shape::Scalar, false, "Day of the month, from 1, UTC.";
     TimeEpoch "TIME_EPOCH" Shape::Scalar, false, "Seconds since 1970, UTC.";
@@ -136,6 +154,10 @@ table! {
     UniqueId "UNIQUE_ID" Shape::Scalar, true, "The request id.";
     UrlencodedError "URLENCODED_ERROR" Shape::Scalar, true, "1 when an argument holds a `%` without two hexadecimal digits.";
     User "USER" Shape::Collection, false, "Variables of a user, under the key `setuid` gave.";
+    UserAgentIp "USERAGENT_IP" Shape::Planned("write `REMOTE_ADDR`"), true, "The client's address.";
+    UserId "USERID" Shape::Scalar, false, "The key that `setuid` gave.";
+    WebAppId "WEBAPPID" Shape::Planned("all routes are one application"), true, "Name of the application.";
+    WebserverErrorLog "WEBSERVER_ERROR_LOG" Shape::Planned("the log is not matched by rules"), true, "Lines of the server's log.";
     Xml "XML" Shape::Collection, true, "Text and attributes of an XML body; needs a path, such as `XML:/*` or `XML://@*`.";
 }
 

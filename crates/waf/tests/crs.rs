@@ -100,10 +100,7 @@ fn crs_3_3_4_of_debian() {
     }
     let (rules, accepted, reasons) = accepted(&files);
     eprintln!("CRS of Debian: {accepted} of {rules} rules accepted; not: {}", reasons.join("; "));
-    // Databases that are asked over the network or bought.
-    let known = ["@geoLookup", "`GEO`", "@rbl"];
-    assert!(reasons.iter().all(|reason| known.iter().any(|known| reason.contains(known))));
-    assert!(rules - accepted <= 3);
+    assert_eq!((rules, accepted), (800, 800));
 }
 
 fn program() -> Arc<Program> {

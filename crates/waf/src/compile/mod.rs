@@ -174,6 +174,7 @@ impl Compiler<'_> {
                 return None;
             }
         }
+        let geo = self.geo_database(settings.geo_database.as_ref());
         let prefilters = [self.prefilter(0)?, self.prefilter(1)?];
         Some(Program {
             uid: next_uid(),
@@ -187,6 +188,7 @@ impl Compiler<'_> {
             known,
             settings,
             xml_paths: std::mem::take(&mut self.xml_paths),
+            geo,
         })
     }
 

@@ -7,6 +7,7 @@ use portcullis_diag::{Diagnostic, Span};
 use super::Compiler;
 use crate::byteset::ByteSet;
 use crate::codes;
+use crate::geo::GeoDatabase;
 use crate::macros::Num;
 use crate::operator::{
     self, Op, OperatorKind, Pattern, PatternError, PatternId, compile_phrases, compile_regex,
@@ -57,6 +58,11 @@ impl Compiler<'_> {
                 let id = self.pattern("rx", raw, phase, || compile_regex(raw, false))?;
                 Op::Checksum(check, id)
             }
+            OperatorKind::Nid => {
+                let (check, pattern) = operator::parse_nid(raw)?;
+                let id = self.pattern("rx", pattern, phase, || compile_regex(pattern, false))?;
+                Op::Checksum(check, id)
+            }
             OperatorKind::Pm => {
                 if raw.contains("%{") {
                     let message = "macros are not expanded in `@pm`; use `@contains` or `@within`";
@@ -99,7 +105,8 @@ impl Compiler<'_> {
             OperatorKind::Utf8 => Op::Utf8,
             OperatorKind::Detect(detector) => Op::Detect(detector),
             OperatorKind::Always => Op::Always,
-            OperatorKind::Never | OperatorKind::Unsupported(_) => Op::Never,
+            OperatorKind::GeoLookup => Op::GeoLookup,
+            OperatorKind::Never | OperatorKind::Accepted(_) | OperatorKind::Unsupported(_) => Op::Never,
         })
     }
 
@@ -134,6 +141,38 @@ impl Compiler<'_> {
     fn resolve(&self, file: &str, span: Span) -> PathBuf {
         let rules = self.sources.get(span.source).map_or("", |source| source.name());
         Path::new(rules).parent().unwrap_or(Path::new("")).join(file)
+    }
+
+    /// Reads the database of `SecGeoLookupDb`.
+    pub(super) fn geo_database(&mut self, setting: Option<&(String, Span)>) -> Option<GeoDatabase> {
+        let Some((file, span)) = setting else {
+            if self.links.iter().any(|link| matches!(link.op, Op::GeoLookup)) {
+                let message = "`@geoLookup` never matches without SecGeoLookupDb";
+                self.diagnostics.push(Diagnostic::warning(codes::NO_EFFECT, message));
+            }
+            return None;
+        };
+        let path = self.resolve(file, *span);
+        let content = match self.data.read(&path) {
+            Ok(content) => content,
+            Err(error) => {
+                let message = format!("the database `{}` cannot be read: {error}", path.display());
+                let diagnostic = Diagnostic::error(codes::DATA_FILE, message).at(*span);
+                self.diagnostics.push(diagnostic.help("paths are relative to the rule file"));
+                return None;
+            }
+        };
+        match GeoDatabase::new(content) {
+            Ok(database) => Some(database),
+            Err(error) => {
+                let message = format!("`{}` is no database of addresses: {error}", path.display());
+                let diagnostic = Diagnostic::error(codes::DATA_FILE, message).at(*span);
+                let help =
+                    "it must be in MaxMind's format (`.mmdb`); the older `.dat` files are not supported";
+                self.diagnostics.push(diagnostic.help(help));
+                None
+            }
+        }
     }
 
     /// The content of one or several data files, separated by spaces.

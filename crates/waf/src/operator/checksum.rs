@@ -9,6 +9,8 @@ pub enum Checksum {
     Cpf,
     /// The United States' social security number (ranges that are never issued).
     Ssn,
+    /// Chile's Rol Único Tributario, whose check digit may be a K.
+    Rut,
     /// Austria's Sozialversicherungsnummer.
     Svnr,
 }
@@ -21,6 +23,7 @@ impl Checksum {
         match self {
             Self::Luhn => luhn(&digits),
             Self::Cpf => cpf(&digits),
+            Self::Rut => rut(text),
             Self::Ssn => ssn(&digits),
             Self::Svnr => svnr(&digits),
         }
@@ -67,6 +70,18 @@ fn ssn(digits: &[u32]) -> bool {
     let same = digits.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
     let ascending = digits.windows(2).all(|pair| matches!(pair, [a, b] if *b == *a + 1));
     area != 0 && group != 0 && serial != 0 && area < 740 && area != 666 && !same && !ascending
+}
+
+fn rut(text: &[u8]) -> bool {
+    let mut digits = text.iter().filter_map(|&byte| match byte {
+        b'0'..=b'9' => Some(u32::from(byte - b'0')),
+        b'k' | b'K' => Some(10),
+        _ => None,
+    });
+    let Some(check) = digits.next_back() else { return false };
+    let body: Vec<u32> = digits.rev().collect();
+    let sum = weighted(&body, (2..=7).cycle());
+    !body.is_empty() && !body.contains(&10) && (11 - sum % 11) % 11 == check
 }
 
 fn svnr(digits: &[u32]) -> bool {

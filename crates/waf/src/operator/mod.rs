@@ -54,6 +54,12 @@ pub enum OperatorKind {
     Checksum(Checksum),
     /// Attacks found by reading the value as a language.
     Detect(Detector),
+    /// Numbers of persons, of the country that the argument begins with.
+    Nid,
+    /// Where an address is.
+    GeoLookup,
+    /// Never matches, with a warning; the text says why.
+    Accepted(&'static str),
     /// Known to other engines, not to this one; the text says why or what to write instead.
     Unsupported(&'static str),
 }
@@ -145,32 +151,39 @@ table! {
         "The value reads as HTML that runs a script; `capture` puts the value into TX:0.";
     "endsWith" [], OperatorKind::Text(TextOp::EndsWith), "The value ends with the argument.";
     "eq" [], OperatorKind::Compare(Compare::Eq), "The value, as an integer, equals the argument.";
-    "fuzzyHash" [], OperatorKind::Unsupported("needs ssdeep"), "Not supported.";
+    "fuzzyHash" [], OperatorKind::Unsupported("files are not compared by likeness; `t:sha1,t:hexEncode` with `@pmFromFile` finds known ones"), "Not supported.";
     "ge" [], OperatorKind::Compare(Compare::Ge), "The value, as an integer, is at least the argument.";
-    "geoLookup" [], OperatorKind::Unsupported("address databases belong to the gateway's IP lists"), "Not supported.";
+    "geoLookup" [], OperatorKind::GeoLookup,
+        "The database of SecGeoLookupDb knows the address; what it knows is in GEO.";
     "gsbLookup" [], OperatorKind::Unsupported("the service it asked no longer exists"), "Not supported.";
     "gt" [], OperatorKind::Compare(Compare::Gt), "The value, as an integer, is greater than the argument.";
     "inspectFile" [], OperatorKind::Unsupported("running programs on requests is not offered"), "Not supported.";
     "ipMatch" [], OperatorKind::IpMatch, "The value is an address in the list of addresses and networks.";
     "ipMatchFromFile" ["ipMatchF"], OperatorKind::IpMatchFromFile,
         "The value is an address in the files' list of addresses and networks, one a line.";
+    "ipMatchFromDataset" [], OperatorKind::Unsupported("put the addresses into a file and write `@ipMatchFromFile`"), "Not supported.";
     "le" [], OperatorKind::Compare(Compare::Le), "The value, as an integer, is at most the argument.";
     "lt" [], OperatorKind::Compare(Compare::Lt), "The value, as an integer, is less than the argument.";
     "noMatch" [], OperatorKind::Never, "Never matches.";
     "pm" [], OperatorKind::Pm, "The value contains one of the phrases, case-insensitively; `|41 42|` stands for bytes.";
+    "pmFromDataset" [], OperatorKind::Unsupported("put the words into a file and write `@pmFromFile`"), "Not supported.";
     "pmFromFile" ["pmf"], OperatorKind::PmFromFile,
         "The value contains one of the files' phrases, one a line, case-insensitively.";
-    "rbl" [], OperatorKind::Unsupported("a DNS question per request belongs to no request's way"), "Not supported.";
-    "rsub" [], OperatorKind::Unsupported("requests are not rewritten by rules"), "Not supported.";
+    "rbl" [], OperatorKind::Accepted("no request waits for an answer from DNS; the gateway's IP lists refuse addresses"),
+        "Never matches.";
+    "restpath" [], OperatorKind::Unsupported("write the path as a pattern with `@rx`"), "Not supported.";
+    "rsub" [], OperatorKind::Unsupported("bodies are not rewritten by rules; `contract.leak` masks what leaves"), "Not supported.";
     "rx" [], OperatorKind::Rx,
         "The value matches the regular expression (bytes, `.` matches newlines, `^` and `$` are the value's ends).";
-    "rxGlobal" [], OperatorKind::Unsupported("write @rx"), "Not supported.";
+    "rxGlobal" [], OperatorKind::Rx, "As `@rx`: the captures are those of the first match.";
     "strmatch" [], OperatorKind::Text(TextOp::Contains), "The value contains the argument.";
     "streq" [], OperatorKind::Text(TextOp::Equal), "The value is the argument.";
     "unconditionalMatch" [], OperatorKind::Always, "Always matches.";
     "validateByteRange" [], OperatorKind::ByteRange, "The value holds a byte outside the ranges.";
     "validateDTD" [], OperatorKind::Unsupported("documents are not validated by rules"), "Not supported.";
     "validateHash" [], OperatorKind::Unsupported("links are not signed by rules"), "Not supported.";
+    "validateNid" [], OperatorKind::Nid,
+        "What the pattern finds is a person's number; the argument begins with the country, `cl` or `us`.";
     "validateSchema" [], OperatorKind::Unsupported("schemas belong to the contract guard"), "Not supported.";
     "validateUrlEncoding" [], OperatorKind::UrlEncoding, "The value holds a `%` without two hexadecimal digits.";
     "validateUtf8Encoding" [], OperatorKind::Utf8, "The value is not valid UTF-8.";
@@ -205,6 +218,7 @@ pub(crate) enum Op {
     Never,
     Checksum(Checksum, PatternId),
     Detect(Detector),
+    GeoLookup,
 }
 
 impl Op {
@@ -240,8 +254,10 @@ impl Op {
             Self::Never => "noMatch",
             Self::Detect(Detector::Sqli) => "detectSQLi",
             Self::Detect(Detector::Xss) => "detectXSS",
+            Self::GeoLookup => "geoLookup",
             Self::Checksum(Checksum::Luhn, _) => "verifyCC",
             Self::Checksum(Checksum::Cpf, _) => "verifyCPF",
+            Self::Checksum(Checksum::Rut, _) => "validateNid",
             Self::Checksum(Checksum::Ssn, _) => "verifySSN",
             Self::Checksum(Checksum::Svnr, _) => "verifySVNR",
         }
@@ -279,6 +295,20 @@ pub(crate) fn parse_byte_ranges(argument: &str) -> Result<ByteSet, String> {
         set = set.with_range(from, to);
     }
     Ok(set)
+}
+
+/// The country and the pattern of `@validateNid`.
+pub(crate) fn parse_nid(argument: &str) -> Result<(Checksum, &str), String> {
+    let (country, pattern) = argument.split_once(' ').unwrap_or((argument, ""));
+    let check = match country {
+        "cl" => Checksum::Rut,
+        "us" => Checksum::Ssn,
+        _ => return Err(format!("`{country}` is no country that is known here: there are `cl` and `us`")),
+    };
+    match pattern.trim_start() {
+        "" => Err("a pattern must follow the country".to_owned()),
+        pattern => Ok((check, pattern)),
+    }
 }
 
 /// A list of addresses and networks, separated by commas or white space.

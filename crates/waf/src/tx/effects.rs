@@ -36,7 +36,7 @@ impl Engine<'_> {
         let value = match &setvar.change {
             TxChange::Unset => TxValue::Unset,
             // Variables of a transaction go with it.
-            TxChange::Expire(_) | TxChange::Open(_) => return,
+            TxChange::Expire(_) | TxChange::Decay(..) | TxChange::Open(_) => return,
             TxChange::SetInt(number) => TxValue::Int(*number),
             TxChange::Set(text) => self.set_text(text),
             TxChange::Add(amount) => {
@@ -81,7 +81,9 @@ impl Engine<'_> {
         self.expand(name, &mut name_bytes);
         name_bytes.make_ascii_lowercase();
         let amount = match change {
-            TxChange::Add(amount) | TxChange::Expire(amount) => self.amount(amount),
+            TxChange::Add(amount) | TxChange::Expire(amount) | TxChange::Decay(amount, _) => {
+                self.amount(amount)
+            }
             TxChange::Subtract(amount) => self.amount(amount).saturating_neg(),
             TxChange::SetInt(number) => *number,
             TxChange::Set(value) => {
@@ -90,10 +92,18 @@ impl Engine<'_> {
             }
             TxChange::Unset | TxChange::Open(_) => 0,
         };
+        let period = match change {
+            TxChange::Decay(_, seconds) => u64::try_from(self.amount(seconds)).unwrap_or(0),
+            _ => 0,
+        };
         let timeout = Duration::from_secs(u64::from(self.program.settings.collection_timeout));
         let key = self.state.values.get(opened);
         if matches!(change, TxChange::Expire(_)) {
             store::expire(var, key, &name_bytes, Duration::from_secs(u64::try_from(amount).unwrap_or(0)));
+            return;
+        }
+        if matches!(change, TxChange::Decay(..)) {
+            store::decay(var, key, &name_bytes, amount, Duration::from_secs(period));
             return;
         }
         let kept = store::update(var, key, &name_bytes, timeout, |current| match change {
@@ -102,7 +112,7 @@ impl Engine<'_> {
             }
             TxChange::SetInt(_) => Some(amount.to_string().into_bytes()),
             TxChange::Set(_) => Some(text),
-            TxChange::Unset | TxChange::Expire(_) | TxChange::Open(_) => None,
+            TxChange::Unset | TxChange::Expire(_) | TxChange::Decay(..) | TxChange::Open(_) => None,
         });
         if !kept {
             self.state.note(NOTE_STORE);

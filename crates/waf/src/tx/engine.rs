@@ -191,6 +191,7 @@ impl Engine<'_> {
         let holds = match &link.op {
             Op::Rx(id) | Op::Pm(id) => return self.pattern(*id, link, item.value) != link.negated,
             Op::Detect(detector) => return self.detect(*detector, link, item.value) != link.negated,
+            Op::GeoLookup => return self.geo_lookup(item.value) != link.negated,
             Op::Checksum(check, id) => {
                 let pattern = self.program.pattern(*id);
                 pattern.is_some_and(|pattern| {
@@ -285,6 +286,26 @@ impl Engine<'_> {
         };
         if let Some(span) = captured {
             self.state.set_tx(TxSlot(0), TxValue::Bytes(span));
+        }
+        true
+    }
+
+    /// Whether the database knows the address; what it knows becomes `GEO`.
+    fn geo_lookup(&mut self, value: ValueId) -> bool {
+        let state = &mut *self.state;
+        state.geo.clear();
+        let Some(database) = self.program.geo.as_ref() else { return false };
+        let place = match database.lookup(state.values.get(value)) {
+            Ok(Some(place)) => place,
+            Ok(None) => return false,
+            Err(_) => {
+                state.note("the database of addresses is broken");
+                return false;
+            }
+        };
+        for (key, value) in place {
+            let entry = state.entry(key.as_bytes(), value.as_bytes());
+            state.geo.push(entry);
         }
         true
     }

@@ -177,6 +177,7 @@ impl Engine<'_> {
             Var::MultipartName => self.entries(var, 8, &target.key, excludes, out),
             Var::MultipartPartHeaders => self.entries(var, 9, &target.key, excludes, out),
             Var::Xml => self.entries(var, 10, &target.key, excludes, out),
+            Var::Geo => self.entries(var, 11, &target.key, excludes, out),
             stored if stored.is_persistent() => self.stored_items(var, &target.key, excludes, out),
             Var::Rule => self.rule_items(&target.key, excludes, out),
             Var::Tx => self.tx_items(&target.key, excludes, out),
@@ -212,7 +213,8 @@ impl Engine<'_> {
             7 => &state.upload.file_names,
             8 => &state.upload.parts,
             9 => &state.upload.headers,
-            _ => &state.xml,
+            10 => &state.xml,
+            _ => &state.geo,
         };
         let names = var.is_names();
         for entry in entries {
@@ -385,6 +387,8 @@ impl Engine<'_> {
             Var::TimeSec => super::clock::now().second,
             Var::TimeWday => super::clock::now().weekday,
             Var::TimeYear => super::clock::now().year,
+            Var::SessionId => return self.state.stored_scalar(Var::Session),
+            Var::UserId => return self.state.stored_scalar(Var::User),
             stored => return self.state.stored_scalar(stored),
         };
         self.number(number)

@@ -59,6 +59,12 @@ impl State {
             Some(Processor::Xml) => self.xml(&body, &program.xml_paths),
             None => false,
         };
+        let files = self.values.get(self.stored_scalar(Var::FilesCombinedSize));
+        let files = usize::try_from(crate::operator::atoi(files)).unwrap_or(0);
+        if body.len().saturating_sub(files) > settings.no_files_limit {
+            self.set_scalar(Var::InboundDataError, b"1");
+            self.body_error("the body without its files is longer than SecRequestBodyNoFilesLimit");
+        }
         // What could not be parsed is looked at as it is.
         if !parsed || self.force_body {
             self.set_scalar(Var::RequestBody, &body);

@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) upload: Upload,
     /// By path.
     pub(crate) xml: Vec<Entry>,
+    /// What the last `@geoLookup` found.
+    pub(crate) geo: Vec<Entry>,
     pub(crate) tx: Vec<TxValue>,
     /// TX variables whose names were made at run time.
     pub(crate) tx_named: Vec<(ValueId, TxValue)>,
@@ -150,6 +152,7 @@ impl Default for State {
             response_headers: Vec::new(),
             upload: Upload::default(),
             xml: Vec::new(),
+            geo: Vec::new(),
             tx: Vec::new(),
             tx_named: Vec::new(),
             tx_places: HashMap::new(),
@@ -232,6 +235,7 @@ impl State {
             &mut self.upload.parts,
             &mut self.upload.headers,
             &mut self.xml,
+            &mut self.geo,
         ] {
             entries.clear();
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::operator::atoi;
 use crate::variable::Var;
 
 /// Most collections at a time.
@@ -23,6 +24,8 @@ struct Variable {
     name: Box<[u8]>,
     value: Box<[u8]>,
     expires: Option<Instant>,
+    /// Since when it has its value, as far as `deprecatevar` counts.
+    since: Instant,
 }
 
 struct Record {
@@ -126,10 +129,16 @@ impl Store {
             (Some(value), Some(at)) => {
                 if let Some(variable) = record.variables.get_mut(at) {
                     variable.value = value.into();
+                    variable.since = now;
                 }
             }
             (Some(value), None) if record.variables.len() < VARIABLES => {
-                record.variables.push(Variable { name: name.into(), value: value.into(), expires: None });
+                record.variables.push(Variable {
+                    name: name.into(),
+                    value: value.into(),
+                    expires: None,
+                    since: now,
+                });
             }
             (Some(_), None) => return false,
         }
@@ -143,6 +152,22 @@ impl Store {
             variable.expires = Some(now + after);
         }
     }
+}
+
+/// Lowers a variable by `amount` for each `period` that has gone by since its last change, to 0 at last.
+pub(super) fn decay(var: Var, key: &[u8], name: &[u8], amount: i64, period: Duration) {
+    with(|store, now| {
+        let record = store.record(var, key, now);
+        let variables = record.map(|record| record.variables.as_mut_slice()).unwrap_or_default();
+        let Some(variable) = variables.iter_mut().find(|variable| *variable.name == *name) else { return };
+        let gone_by = now.duration_since(variable.since).as_secs();
+        let Some(times) = gone_by.checked_div(period.as_secs()).filter(|times| *times > 0) else { return };
+        let less = amount.saturating_mul(i64::try_from(times).unwrap_or(i64::MAX));
+        let value = atoi(&variable.value).saturating_sub(less).max(0);
+        variable.value = value.to_string().into_bytes().into();
+        // What remains of a period counts towards the next time.
+        variable.since = now - Duration::from_secs(gone_by % period.as_secs());
+    });
 }
 
 #[cfg(test)]
@@ -215,6 +240,30 @@ mod tests {
         assert!(put(&mut store, 1, start + Duration::from_secs(4), 100), "one that is there is kept");
         assert!(put(&mut store, RECORDS, start + Duration::from_secs(6), 100));
         assert!(!put(&mut store, RECORDS + 1, start + Duration::from_secs(7), 100));
+    }
+
+    #[test]
+    fn variables_go_down() {
+        let hour = Duration::from_secs(3600);
+        let value = || read(Var::Ip, b"store-4")[0].1.clone();
+        let age = |seconds| {
+            with(|store, now| {
+                let record = store.record(Var::Ip, b"store-4", now).unwrap();
+                record.variables[0].since = now - Duration::from_secs(seconds);
+            });
+        };
+        update(Var::Ip, b"store-4", b"a", hour, |_| Some(b"12".to_vec()));
+        decay(Var::Ip, b"store-4", b"a", 5, Duration::from_secs(60));
+        assert_eq!(*value(), *b"12");
+        age(70);
+        decay(Var::Ip, b"store-4", b"a", 5, Duration::from_secs(60));
+        assert_eq!(*value(), *b"7");
+        decay(Var::Ip, b"store-4", b"a", 5, Duration::from_secs(10));
+        assert_eq!(*value(), *b"2", "ten seconds of the seventy remained");
+        age(600);
+        decay(Var::Ip, b"store-4", b"a", 5, Duration::from_secs(60));
+        assert_eq!(*value(), *b"0");
+        decay(Var::Ip, b"store-4", b"a", 5, Duration::ZERO);
     }
 
     #[test]

@@ -59,7 +59,7 @@ table! {
     "chain" Flow, "The next rule must match as well.";
     "ctl" Effect, "Changes the engine for the rest of the transaction.";
     "deny" D, "Answers with the status, 403 by default.";
-    "deprecatevar" Unsupported("use `expirevar`"), "Not supported.";
+    "deprecatevar" Effect, "Lets a variable of a persistent collection go down: `ip.score=5/60` by 5 each 60 seconds, to 0 at last.";
     "drop" D, "Closes the connection.";
     "exec" Unsupported("running programs on requests is not offered"), "Not supported.";
     "expirevar" Effect, "Lets a variable of a persistent collection go after so many seconds.";
@@ -73,10 +73,10 @@ table! {
     "noauditlog" Logging, "Does not make the transaction worth an audit entry.";
     "nolog" Logging, "Does not report matches.";
     "pass" D, "Goes on.";
-    "pause" Unsupported("holding connections serves the attacker"), "Not supported.";
+    "pause" Unsupported("held connections serve the attacker; `limits` slows clients down"), "Not supported.";
     "phase" M, "When the rule runs: 1 to 5, `request`, `response`, `logging`; 2 by default.";
     "prepend" Unsupported("responses are not rewritten by rules"), "Not supported.";
-    "proxy" Unsupported("where requests go is the routes' matter"), "Not supported.";
+    "proxy" Unsupported("where requests go, the routes say; write `deny`"), "Not supported.";
     "redirect" D, "Answers with a redirection to the address, 302 by default.";
     "rev" M, "The rule's revision.";
     "sanitiseArg" Accepted("the gateway's log never holds values in full"), "Hides an argument in the audit log.";
@@ -84,7 +84,7 @@ table! {
     "sanitiseMatchedBytes" Accepted("the gateway's log never holds values in full"), "Hides the match in the audit log.";
     "sanitiseRequestHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
     "sanitiseResponseHeader" Accepted("the gateway's log never holds values in full"), "Hides a field in the audit log.";
-    "setenv" Unsupported("there is no environment to set"), "Not supported.";
+    "setenv" Accepted("nothing reads the environment of a request"), "Sets an environment variable.";
     "setrsc" Effect, "Opens the collection RESOURCE under a key.";
     "setsid" Effect, "Opens the collection SESSION under a key.";
     "setuid" Effect, "Opens the collection USER under a key.";
@@ -222,6 +222,7 @@ impl Validator<'_> {
             "t" => self.transformation(set, value),
             "setvar" => self.setvar(set, value),
             "expirevar" => self.expirevar(set, value),
+            "deprecatevar" => self.deprecatevar(set, value),
             "initcol" | "setrsc" | "setsid" | "setuid" => self.collection(set, name, value),
             "ctl" => self.ctl(set, value),
             _ => {
@@ -320,6 +321,31 @@ impl Validator<'_> {
         let target = self.set_target(collection, name, value.span);
         set.setvars
             .extend(target.map(|target| SetVar { target, change: TxChange::Expire(Num::new(seconds)) }));
+    }
+
+    /// `ip.score=5/60`: 5 less each 60 seconds.
+    fn deprecatevar(&mut self, set: &mut ActionSet, value: &ast::Text) {
+        let parts = value.split_once('=').and_then(|(full, rate)| {
+            let (collection, name) = full.split_once(['.', ':'])?;
+            let (amount, seconds) = rate.split_once('/')?;
+            Some((collection, name, amount, seconds))
+        });
+        let Some((collection, name, amount, seconds)) = parts else {
+            let message = "`deprecatevar` wants a variable, an amount and seconds, as in `ip.score=5/60`";
+            self.error(codes::ACTION_VALUE, value.span, message);
+            return;
+        };
+        let rate = value.len() - amount.len() - seconds.len() - 1;
+        let (Some(name), Some(amount), Some(seconds)) = (
+            self.part(value, name.trim(), collection.len() + 1),
+            self.part(value, amount, rate),
+            self.part(value, seconds, value.len() - seconds.len()),
+        ) else {
+            return;
+        };
+        let target = self.set_target(collection, name, value.span);
+        let change = TxChange::Decay(Num::new(amount), Num::new(seconds));
+        set.setvars.extend(target.map(|target| SetVar { target, change }));
     }
 
     /// `initcol:ip=%{REMOTE_ADDR}`, `setsid:%{REQUEST_COOKIES.session}`: opens a persistent collection.

@@ -28,10 +28,28 @@ const NAMES: &[&str] = &[
     "ruleRemoveTargetByTag",
 ];
 
+/// Those of other engines, with what to do instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("forceResponseBodyVariable", "which response bodies are read, SecResponseBodyMimeType says"),
+    ("hashEnforcement", "links are not signed by rules"),
+    ("hashEngine", "links are not signed by rules"),
+    ("parseXmlIntoArgs", "XML is matched by paths, such as `XML:/*`"),
+    ("requestBodyLimit", "SecRequestBodyLimit and the route's `firewall` set it"),
+    ("responseBodyLimit", "SecResponseBodyLimit sets it"),
+    ("responseBodyProcessor", "response bodies are matched as RESPONSE_BODY"),
+];
+
 impl Validator<'_> {
     pub(super) fn ctl(&mut self, set: &mut ActionSet, value: &ast::Text) {
         let text = value.as_str();
         let (name, argument) = text.split_once('=').unwrap_or((text, ""));
+        let unsupported = UNSUPPORTED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
+        if let Some((name, instead)) = unsupported {
+            let message = format!("`ctl:{name}` is not supported");
+            let diagnostic = Diagnostic::error(codes::UNSUPPORTED_ACTION, message).at(value.span);
+            self.diagnostics.push(diagnostic.help(*instead));
+            return;
+        }
         match self.parse_ctl(name.trim(), argument.trim()) {
             Ok(ctl) => set.ctls.extend(ctl),
             Err(Some(expected)) => {

@@ -103,6 +103,10 @@ impl<'a> Validator<'a> {
             DirectiveEffect::CollectionTimeout => {
                 settings.collection_timeout = value.parse().map_err(|_| "a number of seconds")?;
             }
+            DirectiveEffect::NoFilesLimit => settings.no_files_limit = number(value)?,
+            DirectiveEffect::GeoLookupDb => {
+                settings.geo_database = Some((value.to_owned(), first.span));
+            }
             DirectiveEffect::UploadFileLimit => settings.upload_file_limit = number(value)?,
             DirectiveEffect::ArgumentSeparator => {
                 let &[byte] = value.as_bytes() else { return Err("one byte") };

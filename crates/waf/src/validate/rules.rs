@@ -129,6 +129,10 @@ impl Validator<'_> {
                     .push(Diagnostic::error(codes::UNSUPPORTED_OPERATOR, message).at(span).help(why));
                 OperatorKind::Never
             }
+            Some(OperatorKind::Accepted(why)) => {
+                self.warn(codes::NO_EFFECT, span, format!("`@{name}` is accepted but never matches: {why}"));
+                OperatorKind::Never
+            }
             Some(kind) => kind,
             None => {
                 let known = operator::TABLE.iter().map(|info| info.name);

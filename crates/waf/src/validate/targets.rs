@@ -41,7 +41,7 @@ impl Validator<'_> {
         if let Shape::Planned(why) = var.info().shape {
             // Taking away what is never there needs no support.
             if !variable.excluded {
-                let message = format!("variable `{}` is not supported yet", var.info().name);
+                let message = format!("variable `{}` is not supported", var.info().name);
                 let diagnostic = Diagnostic::error(codes::UNSUPPORTED_VARIABLE, message);
                 self.diagnostics.push(diagnostic.at(variable.span).help(why));
             }

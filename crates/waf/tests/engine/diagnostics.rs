@@ -19,7 +19,7 @@ fn findings(rules: &str) -> Vec<String> {
 /// One mistake each, and the finding it leads to.
 const MISTAKES: &[(&str, &str)] = &[
     (r#"SecRule ARGZ "@rx a" "id:1""#, "error[SEC0101]: unknown variable `ARGZ`"),
-    (r#"SecRule GEO:COUNTRY_CODE "@rx a" "id:1""#, "error[SEC0102]: variable `GEO` is not supported yet"),
+    (r#"SecRule JSON:a "@rx a" "id:1""#, "error[SEC0102]: variable `JSON` is not supported"),
     (r#"SecRule ARGS "@rxx a" "id:1""#, "error[SEC0103]: unknown operator `@rxx`"),
     (r#"SecRule ARGS "@inspectFile a" "id:1""#, "error[SEC0104]: operator `@inspectFile` is not supported"),
     (r#"SecRule ARGS "@rx (a" "id:1""#, "error[SEC0105]: unclosed group"),
@@ -77,6 +77,16 @@ const MISTAKES: &[(&str, &str)] = &[
         r#"SecRule REQUEST_URI:x "@rx a" "id:1""#,
         "error[SEC0119]: `REQUEST_URI` is a single value and takes no selector",
     ),
+    (r#"SecAction "id:1,ctl:requestBodyLimit=1""#, "error[SEC0108]: `ctl:requestBodyLimit` is not supported"),
+    (
+        r#"SecAction "id:1,deprecatevar:ip.a=5""#,
+        "error[SEC0109]: `deprecatevar` wants a variable, an amount and seconds, as in `ip.score=5/60`",
+    ),
+    (
+        r#"SecRule ARGS "@validateNid fr a" "id:1""#,
+        "error[SEC0105]: `fr` is no country that is known here: there are `cl` and `us`",
+    ),
+    ("SecRuleScript a.lua \"id:1,deny\"", "error[SEC0122]: `SecRuleScript` is not supported"),
     ("SecRuleEngin On", "error[SEC0100]: unknown directive `SecRuleEngin`"),
 ];
 
@@ -97,6 +107,10 @@ fn what_is_taken_without_effect_is_said() {
         (
             r#"SecAction "id:1,xmlns:a=urn:x""#,
             "SEC0114 `xmlns` is accepted but has no effect: paths are matched without namespaces",
+        ),
+        (
+            r#"SecRule REMOTE_ADDR "@rbl dnsbl.example" "id:1""#,
+            "SEC0114 `@rbl` is accepted but never matches: no request waits for an answer from DNS; the gateway's IP lists refuse addresses",
         ),
         ("SecRuleRemoveById 7", "SEC0116 `SecRuleRemoveById` selects no rule"),
     ] {

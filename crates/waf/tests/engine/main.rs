@@ -5,6 +5,7 @@ mod audit;
 mod common;
 mod diagnostics;
 mod explain;
+mod geo;
 mod overlays;
 mod program;
 mod robustness;
