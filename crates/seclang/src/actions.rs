@@ -1,6 +1,6 @@
 //! Action lists: `id:1,phase:2,deny,msg:'a, b',setvar:'tx.score=+5'`.
 
-use portcullis_diag::Diagnostic;
+use portcullis_diag::{Diagnostic, Severity};
 
 use crate::ast::{Action, Actions};
 use crate::codes;
@@ -101,17 +101,21 @@ impl Cursor<'_, '_> {
         open: usize,
     ) -> (Option<Action>, usize) {
         let Some(close) = find_close(self.line, open + 1, word.end, b'\'') else {
+            let message = format!("unclosed quote in the value of `{}`", &*name);
+            let rest = self.line.slice(open + 1, word.end);
+            // Without a comma no other action can have been swallowed: what is meant is plain.
+            let harmless = !rest.contains(',') && word.quote.is_some();
+            let severity = if harmless { Severity::Warning } else { Severity::Error };
             let span = self.line.span(open, open + 1);
             self.report(
-                Diagnostic::error(
-                    codes::UNCLOSED_QUOTE,
-                    format!("unclosed quote in the value of `{}`", &*name),
-                )
-                .at(span)
-                .label("opened here")
-                .help("a `'` inside of the quotes is written `\\'`"),
+                Diagnostic::new(severity, codes::UNCLOSED_QUOTE, message)
+                    .at(span)
+                    .label("opened here")
+                    .help("a `'` inside of the quotes is written `\\'`"),
             );
-            return (None, word.end);
+            let value = self.line.text(open + 1, word.end, b"\"");
+            let action = Action { span: self.line.span(start, word.end), name, value: Some(value) };
+            return (harmless.then_some(action), word.end);
         };
         let escapes: &[u8] = if word.quote == Some(b'"') { b"'\"" } else { b"'" };
         let value = self.line.text(open + 1, close, escapes);

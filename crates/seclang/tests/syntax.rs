@@ -31,7 +31,7 @@ SecRule ARGS:/a/b "x" "id:5"
 SecRule ARGS: "x" "id:6"
 SecRule AR-GS "x" "id:7"
 SecRule ARGS "@ x" "id:8"
-SecRule ARGS "x" "id:9,,deny,msg:'oops"
+SecRule ARGS "x" "id:9,,msg:'oops,deny"
 SecRule ARGS "x" "id:10,msg:'a' b,:x,de ny"
 SecRule ARGS "x" "id:11" more
 SecRuleRemoveById 12 x9 20-10
@@ -39,6 +39,7 @@ SecRuleUpdateActionById 1:z "deny"
 SecMarker
 <IfModule mod_security2.c>
 Include
+SecAction "id:14,msg:'nothing comes after it"
 SecAction "id:13,nolog" \"#;
     insta::assert_snapshot!(findings(text));
 }
@@ -151,4 +152,12 @@ fn a_file_of_noise_ends_with_one_note() {
     let parsed = parse(&sources, id);
     assert_eq!(parsed.diagnostics.len(), 501);
     assert_eq!(parsed.diagnostics.iter().last().unwrap().code.as_str(), "SEC0013");
+}
+
+#[test]
+fn bytes_that_are_no_utf8_have_a_place() {
+    let mut sources = SourceMap::new();
+    let id = sources.add_bytes("t.conf", b"SecRule ARGS \"@rx \xe9\" \"id:1\"");
+    let text = parse(&sources, id).diagnostics.to_text(&sources);
+    assert!(text.starts_with("error[SEC0012]: the file is not UTF-8\n --> t.conf:1:19\n"), "{text}");
 }

@@ -173,6 +173,12 @@ impl Var {
 
     /// Looks a name up, case-insensitively.
     pub fn by_name(name: &str) -> Option<Self> {
+        // ModSecurity 2's recommended configuration long wrote this name the other way round.
+        let name = if name.eq_ignore_ascii_case("MULTIPART_SEMICOLON_MISSING") {
+            "MULTIPART_MISSING_SEMICOLON"
+        } else {
+            name
+        };
         TABLE.iter().find(|info| info.name.eq_ignore_ascii_case(name)).map(|info| info.var)
     }
 

@@ -155,3 +155,39 @@ fn what_is_not_supported_can_be_left_out() {
     // What is wrong stays wrong.
     assert!(program_with(r#"SecRule ARGS "@rx (" "id:1""#, options).is_err());
 }
+
+/// Every finding as people see it: file, line, column, the place marked, what to do.
+#[test]
+fn every_finding_in_full() {
+    let more = [
+        "SecRuleRemoveById 7",
+        "SecDebugLogLevel 3",
+        r#"SecAction "id:1,deprecatevr:ip.a=5""#,
+        r#"SecRule ARGS "@rx a" "id:1,t:base64decod""#,
+        r#"SecRule ARGS "@rx a" "id:1,ctl:ruleRemoveTargetById=1;ARGZ""#,
+        "SecGeoLookupDb none.mmdb",
+        r#"SecAction "id:1,skipAfter:ENDE"
+SecMarker END"#,
+    ];
+    let mut page = String::new();
+    for rules in MISTAKES.iter().map(|(rules, _)| *rules).chain(more) {
+        let text = match try_program(rules) {
+            Ok((_, warnings)) => {
+                let mut sources = portcullis_diag::SourceMap::new();
+                sources.add("test.conf", rules);
+                warnings.to_text(&sources)
+            }
+            Err(text) => text,
+        };
+        page.push_str(&text);
+        page.push('\n');
+    }
+    let codes = include_str!("../../src/codes.rs");
+    for code in codes.split('"').filter(|word| word.starts_with("SEC01")) {
+        assert!(
+            page.contains(code) || code == "SEC0120",
+            "{code} is not shown; SEC0120 takes 65,535 patterns"
+        );
+    }
+    insta::assert_snapshot!(page);
+}
