@@ -66,7 +66,7 @@ fn loaded(files: &[PathBuf], extra: &str) -> Arc<Program> {
     program
 }
 
-fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, request: &corpus::Request) -> usize {
+fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, request: &corpus::Request) -> (usize, bool) {
     let mut transaction = Transaction::new(Arc::clone(program), Arc::clone(overlay), "0194c1f2a7");
     transaction.connection([192, 0, 2, 7].into(), 40000, [192, 0, 2, 1].into(), 443);
     transaction.request_line(request.method.as_bytes(), request.uri.as_bytes(), b"HTTP/1.1");
@@ -84,7 +84,7 @@ fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, request: &corpus::Request
         transaction.check_response_headers();
         transaction.check_response_body();
     }
-    transaction.finish().matches.len()
+    (transaction.finish().matches.len(), blocked.is_some())
 }
 
 /// How often each request is measured: `--rounds=1` for a profiler that counts instructions.
@@ -117,13 +117,18 @@ fn time(name: &str, program: &Arc<Program>) {
             if !wanted(&row) {
                 continue;
             }
-            let matches = run(program, &overlay, &request);
+            let (matches, blocked) = run(program, &overlay, &request);
+            // What is expected holds for the level that is on by default.
+            assert!(paranoia > 1 || name == "own" || blocked == (request.expect == "block"), "{row}");
             let memory = measure(|| {
                 run(program, &overlay, &request);
             });
             let rounds = (0..rounds()).map(|_| hundred(program, &overlay, &request));
             let best = rounds.min().unwrap().as_secs_f64() * 1e4;
-            println!("  {row:20} {best:8.1} us {:6} allocations  {matches} matches", memory.count_total);
+            println!(
+                "  {row:20} {best:8.1} us {:6} allocations  {matches} matches  {}",
+                memory.count_total, request.class
+            );
         }
     }
 }

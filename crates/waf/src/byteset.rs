@@ -42,24 +42,30 @@ impl ByteSet {
 
     /// The set of the bytes that occur in `value`.
     pub fn occurring(value: &[u8]) -> Self {
-        let mut set = Self::EMPTY;
-        if value.len() < 512 {
+        if value.len() < 48 {
+            let mut set = Self::EMPTY;
             for &byte in value {
                 set.insert(byte);
             }
             return set;
         }
         // Bits of one word wait for each other; bytes of a table do not.
-        let mut seen = [false; 256];
+        let mut seen = [0u8; 256];
         for &byte in value {
             if let Some(seen) = seen.get_mut(usize::from(byte)) {
-                *seen = true;
+                *seen = 1;
             }
         }
-        for (byte, _) in (0..=255u8).zip(seen).filter(|(_, seen)| *seen) {
-            set.insert(byte);
+        // Eight bytes of 0 or 1 become eight bits: the multiplication moves each to its place in the highest byte.
+        let (groups, _) = seen.as_chunks::<8>();
+        let mut words = [0u64; 4];
+        for (word, groups) in words.iter_mut().zip(groups.chunks(8)) {
+            for (place, group) in groups.iter().enumerate() {
+                let bits = u64::from_le_bytes(*group).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+                *word |= bits << (place * 8);
+            }
         }
-        set
+        Self(words)
     }
 
     /// Adds one byte.
@@ -72,8 +78,15 @@ impl ByteSet {
 
     /// Whether the byte is in the set.
     #[inline]
-    pub fn contains(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte >> 6)).is_some_and(|word| word & (1u64 << (byte & 63)) != 0)
+    pub const fn contains(&self, byte: u8) -> bool {
+        let [a, b, c, d] = self.0;
+        let word = match byte >> 6 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        };
+        word & (1u64 << (byte & 63)) != 0
     }
 
     /// Whether the two sets share a byte.
@@ -112,7 +125,13 @@ impl ByteSet {
 
     /// The bytes of the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=255u8).filter(|&byte| self.contains(byte))
+        [0, 64, 128, 192].into_iter().zip(self.0).flat_map(|(first, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = word.trailing_zeros();
+                word &= word.wrapping_sub(1);
+                (bit < 64).then(|| first + bit as u8)
+            })
+        })
     }
 }
 

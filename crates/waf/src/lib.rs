@@ -55,6 +55,7 @@ mod reference;
 mod report;
 mod rule;
 pub mod settings;
+mod sources;
 mod target;
 pub mod trace;
 pub mod transform;

@@ -13,6 +13,7 @@ use crate::operator::{Op, OperatorKind, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::rule::{Disruptive, Meta, Mode, Phase, Processor, SetVar, TxChange, TxTarget};
 use crate::settings::Settings;
+use crate::sources::Sources;
 use crate::target::{Exclusion, TargetSet};
 use crate::transform::Transform;
 
@@ -64,11 +65,15 @@ impl RuleBits {
 pub(crate) struct Lane {
     pub(crate) targets: TargetSet,
     pub(crate) chain: Box<[Transform]>,
+    /// Which of the program's chains that is; values remember what each makes of them.
+    pub(crate) chain_number: u16,
     /// The transformations of the chain as bits: a value all of them leave alone needs no work.
     pub(crate) mask: u64,
     /// Also the forms between the transformations are looked at (`multiMatch`).
     pub(crate) every_form: bool,
-    /// Gathered once for each phase; otherwise for each use.
+    /// What the values come from.
+    pub(crate) sources: Sources,
+    /// Gathered once and kept while that does not change; otherwise gathered for each use.
     pub(crate) stable: bool,
     /// For a stable lane with transformations: the one with the same targets without them.
     pub(crate) base: Option<LaneId>,
@@ -202,6 +207,8 @@ pub struct Program {
     pub(crate) rules: Vec<Rule>,
     pub(crate) links: Vec<Link>,
     pub(crate) lanes: Vec<Lane>,
+    /// How many different chains of transformations the lanes have.
+    pub(crate) chain_count: usize,
     pub(crate) patterns: Vec<Pattern>,
     /// For the request's phases and for the response's.
     pub(crate) prefilters: [Prefilter; 2],

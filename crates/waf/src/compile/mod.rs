@@ -20,6 +20,7 @@ use crate::program::{
     next_uid,
 };
 use crate::rule::{Meta, Phase};
+use crate::sources::Sources;
 use crate::target::{Key, Target, TargetSet};
 use crate::transform::Transform;
 use crate::validate::{BuildOptions, CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef, tolerate};
@@ -93,6 +94,7 @@ pub fn compile(
         sides: Vec::new(),
         lanes: Vec::new(),
         lane_ids: HashMap::new(),
+        chains: Vec::new(),
         links: Vec::new(),
         files: HashMap::new(),
         xml_paths: Vec::new(),
@@ -116,6 +118,8 @@ struct Compiler<'a> {
     sides: Vec<[bool; 2]>,
     lanes: Vec<Lane>,
     lane_ids: HashMap<String, LaneId>,
+    /// The chains of transformations, each once.
+    chains: Vec<Box<[Transform]>>,
     links: Vec<Link>,
     files: HashMap<usize, Arc<str>>,
     xml_paths: Vec<xml::Path>,
@@ -166,7 +170,11 @@ impl Compiler<'_> {
             compiled.push(self.rule(item, *rule, &names, &metas, &landings));
         }
         let total = self.patterns.len();
-        let too_many = [("patterns", total), ("TX names", names.len())];
+        let too_many = [
+            ("patterns", total),
+            ("TX names", names.len()),
+            ("chains of transformations", self.chains.len()),
+        ];
         for (what, count) in too_many {
             if count >= usize::from(u16::MAX) {
                 let message = format!("{count} {what} are more than a program can hold");
@@ -175,12 +183,13 @@ impl Compiler<'_> {
             }
         }
         let geo = self.geo_database(settings.geo_database.as_ref());
-        let prefilters = [self.prefilter(0)?, self.prefilter(1)?];
+        let prefilters = [self.prefilter(0), self.prefilter(1)];
         Some(Program {
             uid: next_uid(),
             rules: compiled,
             links: std::mem::take(&mut self.links),
             lanes: std::mem::take(&mut self.lanes),
+            chain_count: self.chains.len(),
             patterns: std::mem::take(&mut self.patterns),
             prefilters,
             phases,
@@ -192,17 +201,11 @@ impl Compiler<'_> {
         })
     }
 
-    fn prefilter(&mut self, side: usize) -> Option<Prefilter> {
+    fn prefilter(&self, side: usize) -> Prefilter {
         let used = self.sides.iter().map(|sides| sides.get(side).copied().unwrap_or(false));
         let ids = (0u16..).map(PatternId).zip(&self.patterns);
         let patterns = ids.zip(used).filter(|(_, used)| *used).map(|(pattern, _)| pattern);
-        match Prefilter::new(patterns, self.patterns.len()) {
-            Ok(filter) => Some(filter),
-            Err(message) => {
-                self.diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message));
-                None
-            }
-        }
+        Prefilter::new(patterns, self.patterns.len())
     }
 
     fn rule(
@@ -316,7 +319,16 @@ impl Compiler<'_> {
         let base = transformed.then(|| self.lane(targets.clone(), Vec::new(), false, names));
         let mask = chain.iter().fold(0, |mask, transform| mask | transform.bit());
         let id = LaneId(self.lanes.len() as u32);
-        self.lanes.push(Lane { targets, chain: chain.into(), mask, every_form, stable, base });
+        let sources =
+            targets.includes.iter().fold(Sources::NONE, |all, target| all.union(Sources::of(target.var)));
+        let chain: Box<[Transform]> = chain.into();
+        let number = self.chains.iter().position(|known| *known == chain);
+        let chain_number = number.unwrap_or_else(|| {
+            self.chains.push(chain.clone());
+            self.chains.len() - 1
+        });
+        let chain_number = u16::try_from(chain_number).unwrap_or(u16::MAX);
+        self.lanes.push(Lane { targets, chain, chain_number, mask, every_form, sources, stable, base });
         self.lane_ids.insert(key, id);
         id
     }

@@ -20,11 +20,17 @@
 //! assert!(!xss(b"<a href=\"/java.html\">"));
 //! ```
 
+use crate::byteset::ByteSet;
+
 mod sqli;
 pub mod trace;
 mod xss;
 
 pub use sqli::Fingerprint;
+
+/// A value without any of these bytes is no XSS: tags and comments begin with the one, attributes have values because
+/// of the other.
+pub(crate) const XSS_NEEDS: ByteSet = ByteSet::of(b"<=");
 
 /// Whether the value reads as SQL injection; the fingerprint under which it is known.
 pub fn sqli(input: &[u8]) -> Option<Fingerprint> {

@@ -27,12 +27,21 @@ pub(crate) fn atoi(text: &[u8]) -> i64 {
 pub(crate) fn text_matches(op: TextOp, value: &[u8], argument: &[u8]) -> bool {
     match op {
         TextOp::BeginsWith => value.starts_with(argument),
-        TextOp::Contains => memchr::memmem::find(value, argument).is_some(),
+        TextOp::Contains => contains(value, argument),
         TextOp::ContainsWord => contains_word(value, argument),
         TextOp::EndsWith => value.ends_with(argument),
         TextOp::Equal => value == argument,
-        TextOp::Within => memchr::memmem::find(argument, value).is_some(),
+        TextOp::Within => contains(argument, value),
     }
+}
+
+/// Short texts are compared place by place, because making a searcher takes longer than that.
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    if text.len() > 64 {
+        return memchr::memmem::find(text, part).is_some();
+    }
+    let Some((&first, _)) = part.split_first() else { return true };
+    memchr::memchr_iter(first, text).any(|at| text.get(at..).is_some_and(|rest| rest.starts_with(part)))
 }
 
 fn contains_word(value: &[u8], word: &[u8]) -> bool {

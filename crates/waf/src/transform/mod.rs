@@ -216,16 +216,35 @@ const FALLBACK: TransformInfo = TransformInfo {
     doc: "",
 };
 
-/// The set (by [`Transform::bit`]) of transformations that leave a value with these bytes as it is.
-#[inline]
-pub fn identities(bytes: &ByteSet) -> u64 {
-    let mut set = 0;
-    for info in TABLE {
-        if info.triggers.is_some_and(|triggers| !triggers.intersects(bytes)) {
-            set |= info.transform.bit();
+/// For each byte, the transformations it makes change a value, by [`Transform::bit`]; and those that any value may make.
+const TRIGGERED: ([u64; 256], u64) = {
+    let mut by_byte = [0; 256];
+    let mut always = 0;
+    let mut rows = TABLE;
+    while let Some((info, rest)) = rows.split_first() {
+        match &info.triggers {
+            None => always |= info.transform.bit(),
+            Some(triggers) => {
+                let (mut left, mut byte) = (by_byte.as_mut_slice(), 0u16);
+                while let Some((set, more)) = left.split_first_mut() {
+                    if triggers.contains(byte as u8) {
+                        *set |= info.transform.bit();
+                    }
+                    left = more;
+                    byte += 1;
+                }
+            }
         }
+        rows = rest;
     }
-    set
+    (by_byte, always)
+};
+
+/// The set (by [`Transform::bit`]) of transformations that leave a value with these bytes as it is.
+pub fn identities(bytes: &ByteSet) -> u64 {
+    static BY_BYTE: [u64; 256] = TRIGGERED.0;
+    let triggered = |byte: u8| BY_BYTE.get(usize::from(byte)).copied().unwrap_or(u64::MAX);
+    !bytes.iter().fold(TRIGGERED.1, |set, byte| set | triggered(byte))
 }
 
 /// Runs one transformation. `out` is cleared first; it holds the result when [`Changed::Yes`] is returned.

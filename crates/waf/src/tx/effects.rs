@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::state::TxValue;
+use super::state::{TxValue, push_number};
 use super::store;
 use crate::macros::{Num, Part, Text};
 use crate::operator::atoi;
@@ -169,7 +169,7 @@ impl Engine<'_> {
                 Part::Literal(bytes) => out.extend_from_slice(bytes),
                 Part::Tx(slot) => match self.tx(*slot) {
                     TxValue::Unset => {}
-                    TxValue::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
+                    TxValue::Int(number) => push_number(out, number),
                     TxValue::Bytes(span) => out.extend_from_slice(self.state.values.span_bytes(span)),
                 },
                 Part::Var(var, key) => self.expand_var(*var, key.as_deref(), out),

@@ -1,103 +1,14 @@
 //! From the variables of a rule to the values it looks at.
 
 use super::engine::Engine;
-use super::state::{Entry, Hit, Item, LaneState, TxValue};
+use super::state::{Entry, Hit, Item, TxValue, push_number};
 use super::values::ValueId;
 use crate::macros::{Names, TxSlot};
-use crate::program::{Lane, LaneId};
+use crate::program::Lane;
 use crate::target::{Exclusion, Key, Target};
 use crate::variable::Var;
 
 impl Engine<'_> {
-    /// The values of a stable lane: gathered on first use, then kept until something changes.
-    pub(super) fn lane(&mut self, id: LaneId, lane: &Lane) -> (usize, usize) {
-        let index = id.0 as usize;
-        let known = self.state.lanes.get(index).copied().unwrap_or_default();
-        if known.epoch == self.state.epoch {
-            return (known.start as usize, known.len as usize);
-        }
-        let program = self.program;
-        let base = lane.base.and_then(|base| Some((base, program.lanes.get(base.0 as usize)?)));
-        let state = match base {
-            Some((base, base_lane)) => self.derived(base, base_lane, lane),
-            None => {
-                let mut items = std::mem::take(&mut self.state.items);
-                items.clear();
-                self.gather(lane, &mut items);
-                self.keep(items)
-            }
-        };
-        if let Some(place) = self.state.lanes.get_mut(index) {
-            *place = state;
-        }
-        (state.start as usize, state.len as usize)
-    }
-
-    /// A lane's values from those of the lane with the same targets and no transformations: the very same ones when
-    /// the transformations leave all of them alone, which is what happens to ordinary traffic.
-    fn derived(&mut self, base: LaneId, base_lane: &Lane, lane: &Lane) -> LaneState {
-        let (start, len) = self.lane(base, base_lane);
-        let known = self.state.lanes.get(base.0 as usize).copied().unwrap_or_default();
-        if known.identities & lane.mask == lane.mask {
-            return LaneState { shares: Some(base), bits: None, ..known };
-        }
-        let mut items = std::mem::take(&mut self.state.items);
-        items.clear();
-        items.extend_from_slice(self.state.lane_items.get(start..start + len).unwrap_or_default());
-        self.transform(lane, &mut items);
-        self.keep(items)
-    }
-
-    /// Puts gathered values where they stay for the epoch, and gives the buffer back.
-    fn keep(&mut self, items: Vec<Item>) -> LaneState {
-        let state = LaneState {
-            epoch: self.state.epoch,
-            start: self.state.lane_items.len() as u32,
-            len: items.len() as u32,
-            bits: None,
-            identities: items
-                .iter()
-                .fold(u64::MAX, |all, item| all & self.state.values.identities(item.value)),
-            shares: None,
-        };
-        self.state.lane_items.extend_from_slice(&items);
-        self.state.items = items;
-        state
-    }
-
-    /// Whether any value of a stable lane (already gathered) may match the pattern.
-    pub(super) fn lane_may_match(&mut self, id: LaneId, pattern: crate::operator::PatternId) -> bool {
-        let Some(mut lane) = self.state.lanes.get(id.0 as usize).copied() else { return true };
-        let id = lane.shares.unwrap_or(id);
-        if lane.shares.is_some() {
-            lane = self.state.lanes.get(id.0 as usize).copied().unwrap_or(lane);
-        }
-        let words = self.program.patterns.len().div_ceil(64);
-        let start = match lane.bits {
-            Some(start) => start as usize,
-            None => {
-                let start = self.state.lane_bits.len();
-                self.state.lane_bits.resize(start + words, 0);
-                let items = lane.start as usize..(lane.start + lane.len) as usize;
-                let side = self.state.side;
-                let Some(filter) = self.program.prefilters.get(side) else { return true };
-                for item in self.state.lane_items.get(items).unwrap_or_default() {
-                    let candidates = self.state.values.candidates(item.value, side, filter);
-                    let union = self.state.lane_bits.get_mut(start..).unwrap_or_default();
-                    for (word, more) in union.iter_mut().zip(candidates) {
-                        *word |= more;
-                    }
-                }
-                if let Some(lane) = self.state.lanes.get_mut(id.0 as usize) {
-                    lane.bits = Some(start as u32);
-                }
-                start
-            }
-        };
-        let bits = self.state.lane_bits.get(start..start + words).unwrap_or_default();
-        crate::prefilter::has_bit(bits, pattern)
-    }
-
     /// Gathers the values of a lane and takes them through its transformations.
     pub(super) fn gather(&mut self, lane: &Lane, out: &mut Vec<Item>) {
         for target in &lane.targets.includes {
@@ -112,38 +23,8 @@ impl Engine<'_> {
         self.transform(lane, out);
     }
 
-    /// Takes values through a lane's transformations.
-    fn transform(&mut self, lane: &Lane, out: &mut Vec<Item>) {
-        if lane.chain.is_empty() {
-            return;
-        }
-        if !lane.every_form {
-            for item in out.iter_mut() {
-                item.value = self.state.values.transformed(item.value, &lane.chain, lane.mask);
-            }
-            return;
-        }
-        let mut forms = std::mem::take(&mut self.state.forms);
-        forms.clear();
-        for item in out.iter() {
-            let mut form = *item;
-            forms.push(form);
-            for transform in &lane.chain {
-                let next = self.state.values.step(form.value, *transform);
-                if next != form.value {
-                    form.value = next;
-                    forms.push(form);
-                }
-            }
-        }
-        out.clear();
-        out.extend_from_slice(&forms);
-        self.state.forms = forms;
-    }
-
     fn count_item(&mut self, target: &Target, count: usize) -> Item {
-        let value =
-            self.state.values.intern_with(|_, out| out.extend_from_slice(count.to_string().as_bytes()));
+        let value = self.number(i64::try_from(count).unwrap_or(i64::MAX));
         let (slot, key) = match &target.key {
             Key::Slot(slot) => (Some(*slot), ValueId::NONE),
             Key::Exact(name) => (None, self.state.values.intern(name)),
@@ -316,7 +197,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn number(&mut self, number: i64) -> ValueId {
-        self.state.values.intern_with(|_, out| out.extend_from_slice(number.to_string().as_bytes()))
+        self.state.values.intern_with(|_, out| push_number(out, number))
     }
 
     fn matched_items(&mut self, var: Var, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {

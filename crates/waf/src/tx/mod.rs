@@ -5,6 +5,8 @@ mod effects;
 mod engine;
 mod explain;
 mod gather;
+mod inspect;
+mod lanes;
 mod request;
 mod request_body;
 mod state;
@@ -94,12 +96,13 @@ impl Transaction {
     /// Who talks to whom.
     pub fn connection(&mut self, client: IpAddr, client_port: u16, server: IpAddr, server_port: u16) {
         let Some(state) = self.active() else { return };
-        let client = client.to_canonical().to_string();
-        state.set_scalar(Var::RemoteAddr, client.as_bytes());
-        state.set_scalar(Var::RemoteHost, client.as_bytes());
-        state.set_scalar(Var::RemotePort, client_port.to_string().as_bytes());
-        state.set_scalar(Var::ServerAddr, server.to_canonical().to_string().as_bytes());
-        state.set_scalar(Var::ServerPort, server_port.to_string().as_bytes());
+        let client = state.address(client);
+        state.set_scalar_id(Var::RemoteAddr, client);
+        state.set_scalar_id(Var::RemoteHost, client);
+        state.set_number(Var::RemotePort, u64::from(client_port));
+        let server = state.address(server);
+        state.set_scalar_id(Var::ServerAddr, server);
+        state.set_number(Var::ServerPort, u64::from(server_port));
     }
 
     /// The request line: the method, the target with all its bytes as sent, and the protocol as `HTTP/1.1`, `HTTP/2.0`.

@@ -1,10 +1,14 @@
 //! From the parts of a message to variables.
 
-use super::state::{Entry, State};
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use super::state::{Entry, State, push_number};
 use super::values::ValueId;
 use crate::body::media_type;
 use crate::rule::Processor;
 use crate::settings::Settings;
+use crate::sources::Sources;
 use crate::transform::hex_value;
 use crate::variable::Var;
 
@@ -45,8 +49,16 @@ impl State {
         self.urlencoded(query, settings, false);
     }
 
+    /// An address as text; one that is IPv4 within IPv6 as the former.
+    pub(super) fn address(&mut self, address: IpAddr) -> ValueId {
+        self.values.intern_with(|_, out| {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "{}", address.to_canonical());
+        })
+    }
+
     pub(super) fn add_request_header(&mut self, name: &[u8], value: &[u8]) {
-        let entry = self.entry(name, value);
+        let entry = self.entry_of(Sources::own(Var::RequestHeaders), name, value);
         self.request_headers.push(entry);
         if name.eq_ignore_ascii_case(b"cookie") {
             self.cookies(value);
@@ -60,15 +72,21 @@ impl State {
     }
 
     pub(super) fn add_response_header(&mut self, name: &[u8], value: &[u8]) {
-        let entry = self.entry(name, value);
+        let entry = self.entry_of(Sources::own(Var::ResponseHeaders), name, value);
         self.response_headers.push(entry);
         if name.eq_ignore_ascii_case(b"content-type") {
             self.set_scalar_id(Var::ResponseContentType, entry.value);
         }
     }
 
+    /// An entry for a collection. Which one is for the caller to know; so all of them may have changed.
     pub(super) fn entry(&mut self, name: &[u8], value: &[u8]) -> Entry {
-        self.dirty = true;
+        self.entry_of(Sources::collections(), name, value)
+    }
+
+    /// An entry for a collection that is one of these parts of the message.
+    pub(super) fn entry_of(&mut self, part: Sources, name: &[u8], value: &[u8]) -> Entry {
+        self.changed = self.changed.union(part);
         Entry { key: self.values.intern(name), value: self.values.intern(value) }
     }
 
@@ -83,7 +101,7 @@ impl State {
             if name.is_empty() {
                 continue;
             }
-            let entry = self.entry(name, value);
+            let entry = self.entry_of(Sources::own(Var::RequestCookies), name, value);
             self.cookies.push(entry);
         }
     }
@@ -111,19 +129,19 @@ impl State {
     }
 
     pub(super) fn fill_response_status(&mut self, status: u16) {
-        self.set_scalar(Var::ResponseStatus, status.to_string().as_bytes());
+        self.set_number(Var::ResponseStatus, u64::from(status));
         let protocol = self.stored_scalar(Var::RequestProtocol);
         self.set_scalar_id(Var::ResponseProtocol, protocol);
         let line = self.values.intern_with(|values, out| {
             out.extend_from_slice(values.get(protocol));
-            out.extend_from_slice(format!(" {status}").as_bytes());
+            out.push(b' ');
+            push_number(out, i64::from(status));
         });
         self.set_scalar_id(Var::StatusLine, line);
     }
 
     pub(super) fn fill_response_body(&mut self) {
-        let length = self.response_body.len().to_string();
-        self.set_scalar(Var::ResponseContentLength, length.as_bytes());
+        self.set_number(Var::ResponseContentLength, self.response_body.len() as u64);
         let body = std::mem::take(&mut self.response_body);
         if !body.is_empty() {
             self.set_scalar(Var::ResponseBody, &body);

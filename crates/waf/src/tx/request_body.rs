@@ -5,6 +5,7 @@ use crate::body::{Sink, json, multipart, urlencoded, xml};
 use crate::program::Program;
 use crate::rule::Processor;
 use crate::settings::Settings;
+use crate::sources::Sources;
 use crate::variable::Var;
 use multipart::Flag;
 
@@ -42,8 +43,7 @@ impl State {
                 self.set_scalar_id(var, zero);
             }
         }
-        let length = self.request_body.len().to_string();
-        self.set_scalar(Var::RequestBodyLength, length.as_bytes());
+        self.set_number(Var::RequestBodyLength, self.request_body.len() as u64);
         if self.request_body.is_empty() {
             return;
         }
@@ -70,7 +70,6 @@ impl State {
             self.set_scalar(Var::RequestBody, &body);
         }
         self.request_body = body;
-        self.dirty = true;
     }
 
     /// Parses urlencoded text into the arguments of the query or of the body.
@@ -156,7 +155,8 @@ impl Sink for Arguments<'_> {
         if self.state.args_get.len() + self.state.args_post.len() >= self.limit {
             return false;
         }
-        let entry = self.state.entry(name, value);
+        let part = Sources::own(if self.body { Var::ArgsPost } else { Var::ArgsGet });
+        let entry = self.state.entry_of(part, name, value);
         let list = if self.body { &mut self.state.args_post } else { &mut self.state.args_get };
         list.push(entry);
         true

@@ -2,18 +2,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::explain::Added;
+use super::lanes::{Gathered, NOT_GATHERED};
 use super::values::{Span, ValueId, Values};
 use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
 use crate::operator::{Caches, PatternId};
 use crate::overlay::Overlay;
-use crate::program::{LaneId, Program, RuleBits, RuleIx, TargetRemoval};
+use crate::program::{Program, RuleBits, RuleIx, TargetRemoval};
 use crate::report::{Interruption, Match};
 use crate::rule::{Mode, Processor};
+use crate::sources::Sources;
 use crate::variable::Var;
 
 /// One entry of a collection.
@@ -60,20 +63,6 @@ pub(crate) enum TxValue {
     Bytes(Span),
 }
 
-/// What has been gathered for a lane, valid while the epoch is the state's.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LaneState {
-    pub(crate) epoch: u32,
-    pub(crate) start: u32,
-    pub(crate) len: u32,
-    /// Where the union of the values' candidate sets starts; `None` until asked for.
-    pub(crate) bits: Option<u32>,
-    /// The transformations that leave every value of the lane alone.
-    pub(crate) identities: u64,
-    /// The lane whose values these are as well.
-    pub(crate) shares: Option<LaneId>,
-}
-
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) values: Values,
@@ -105,12 +94,14 @@ pub(crate) struct State {
     /// Values, by name, that exclusions kept from rules.
     pub(crate) withheld: Vec<(RuleIx, ValueId)>,
     pub(crate) highest_severity: u8,
-    pub(crate) lanes: Vec<LaneState>,
+    /// For each lane the place of its values in `gathered`.
+    pub(crate) lanes: Vec<u32>,
+    pub(crate) gathered: Vec<Gathered>,
     pub(crate) lane_items: Vec<Item>,
+    pub(crate) lane_rows: Vec<u32>,
     pub(crate) lane_bits: Vec<u64>,
-    pub(crate) epoch: u32,
-    /// Something stable changed since the lanes were gathered.
-    pub(crate) dirty: bool,
+    /// What changed since the last phase began.
+    pub(crate) changed: Sources,
     pub(crate) side: usize,
     /// Buffers lent out while a rule is evaluated.
     pub(crate) items: Vec<Item>,
@@ -164,10 +155,11 @@ impl Default for State {
             withheld: Vec::new(),
             highest_severity: u8::MAX,
             lanes: Vec::new(),
+            gathered: Vec::new(),
             lane_items: Vec::new(),
+            lane_rows: Vec::new(),
             lane_bits: Vec::new(),
-            epoch: 0,
-            dirty: true,
+            changed: Sources::NONE,
             side: 0,
             items: Vec::new(),
             forms: Vec::new(),
@@ -221,7 +213,7 @@ impl State {
     }
 
     fn begin(&mut self, program: &Program, overlay: &Overlay) {
-        self.values.reset(KEEP, program.patterns.len().div_ceil(64));
+        self.values.reset(KEEP, program.patterns.len().div_ceil(64), program.chain_count);
         self.scalars = [ValueId::NONE; Var::COUNT];
         for entries in [
             &mut self.args_get,
@@ -254,11 +246,13 @@ impl State {
         self.withheld.clear();
         self.rule = None;
         self.highest_severity = u8::MAX;
-        // Epoch 0 is never current, so every lane is gathered anew.
         self.lanes.clear();
-        self.lanes.resize(program.lanes.len(), LaneState::default());
-        self.epoch = 0;
-        self.dirty = true;
+        self.lanes.resize(program.lanes.len(), NOT_GATHERED);
+        self.gathered.clear();
+        self.lane_items.clear();
+        self.lane_rows.clear();
+        self.lane_bits.clear();
+        self.changed = Sources::NONE;
         self.side = 0;
         self.removed.clone_from(&overlay.removed);
         self.touched.clone_from(&overlay.touched);
@@ -309,8 +303,15 @@ impl State {
     pub(crate) fn set_scalar_id(&mut self, var: Var, id: ValueId) {
         if let Some(slot) = self.scalars.get_mut(var as usize) {
             *slot = id;
-            self.dirty = true;
+            self.changed = self.changed.union(Sources::own(var));
         }
+    }
+
+    /// A scalar that is written as an integer.
+    pub(crate) fn set_number(&mut self, var: Var, number: u64) {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let id = self.values.intern_with(|_, out| push_number(out, number));
+        self.set_scalar_id(var, id);
     }
 
     pub(crate) fn stored_scalar(&self, var: Var) -> ValueId {
@@ -341,6 +342,12 @@ impl State {
             self.notes.push(note);
         }
     }
+}
+
+/// Appends an integer in decimal.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: i64) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Lends the thread's regex caches for a program to `run`.

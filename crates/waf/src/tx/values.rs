@@ -44,8 +44,16 @@ struct Value {
     identities: u64,
     /// Head of the list of remembered steps.
     steps: u32,
+    /// Head of the forms by chain, in `forms`.
+    forms: u32,
     /// Where the candidate sets of the two prefilters start in the pool.
     scans: [u32; 2],
+    /// Where they stand as they were found, for the twin.
+    found: [u32; 2],
+    /// A value that differs in the case of ASCII letters alone, so that the same literals occur in it.
+    twin: ValueId,
+    /// The detectors that found nothing, as bits.
+    cleared: u8,
 }
 
 /// What one transformation makes of one value.
@@ -57,6 +65,8 @@ struct Step {
 }
 
 const NIL: u32 = u32::MAX;
+/// Shorter values are scanned sooner than their twins' candidates are copied.
+const TWIN_MIN: u32 = 64;
 
 #[derive(Debug)]
 pub(crate) struct Values {
@@ -65,6 +75,10 @@ pub(crate) struct Values {
     /// Open addressing over `list`; the length is a power of two.
     table: Vec<u32>,
     steps: Vec<Step>,
+    /// For values that some chain changes: what each chain makes of them, once it is known.
+    forms: Vec<ValueId>,
+    /// How many chains there are.
+    chains: usize,
     /// Candidate sets.
     pool: Vec<u64>,
     /// Width of a candidate set in words.
@@ -87,6 +101,8 @@ impl Default for Values {
             list: Vec::new(),
             table: vec![NIL; TABLE_MIN],
             steps: Vec::new(),
+            forms: Vec::new(),
+            chains: 0,
             pool: Vec::new(),
             words: 0,
             output: Vec::new(),
@@ -100,7 +116,7 @@ impl Default for Values {
 
 impl Values {
     /// Forgets everything; memory beyond `keep` bytes is given back.
-    pub(crate) fn reset(&mut self, keep: usize, words: usize) {
+    pub(crate) fn reset(&mut self, keep: usize, words: usize, chains: usize) {
         self.arena.clear();
         self.arena.shrink_to(keep);
         self.list.clear();
@@ -112,6 +128,9 @@ impl Values {
         }
         self.steps.clear();
         self.steps.shrink_to(keep / 16);
+        self.forms.clear();
+        self.forms.shrink_to(keep / 4);
+        self.chains = chains;
         self.pool.clear();
         self.pool.shrink_to(keep / 8);
         self.output.shrink_to(keep);
@@ -126,7 +145,10 @@ impl Values {
 
     /// Bytes held in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.arena.capacity() + self.output.capacity() + self.pool.capacity() * 8 + self.list.capacity() * 80
+        self.arena.capacity()
+            + self.output.capacity()
+            + self.pool.capacity() * 8
+            + self.list.capacity() * size_of::<Value>()
     }
 
     pub(crate) fn span_bytes(&self, span: Span) -> &[u8] {
@@ -147,9 +169,22 @@ impl Values {
         self.list.get(id.0 as usize).map_or(ByteSet::EMPTY, |value| value.bytes)
     }
 
-    /// The transformations known to leave the value alone.
-    pub(crate) fn identities(&self, id: ValueId) -> u64 {
-        self.list.get(id.0 as usize).map_or(u64::MAX, |value| value.identities)
+    /// The value's length, its bytes, and the transformations known to leave it alone.
+    pub(crate) fn outline(&self, id: ValueId) -> (u32, ByteSet, u64) {
+        let value = self.list.get(id.0 as usize);
+        value.map_or((0, ByteSet::EMPTY, u64::MAX), |value| (value.span.len, value.bytes, value.identities))
+    }
+
+    /// Whether a detector (a bit of one's choice) is known to find nothing in the value.
+    pub(crate) fn is_cleared(&self, id: ValueId, detector: u8) -> bool {
+        self.list.get(id.0 as usize).is_some_and(|value| value.cleared & detector != 0)
+    }
+
+    /// Remembers that a detector finds nothing in the value.
+    pub(crate) fn clear(&mut self, id: ValueId, detector: u8) {
+        if let Some(value) = self.list.get_mut(id.0 as usize) {
+            value.cleared |= detector;
+        }
     }
 
     /// Appends bytes to the arena without interning them.
@@ -218,7 +253,11 @@ impl Values {
             bytes,
             identities: identities(&bytes),
             steps: NIL,
+            forms: NIL,
             scans: [NIL; 2],
+            found: [NIL; 2],
+            twin: ValueId::NONE,
+            cleared: 0,
         });
         place(&mut self.table, hash, index);
         ValueId(index)
@@ -231,12 +270,6 @@ impl Values {
         for (index, value) in (0u32..).zip(&self.list) {
             place(&mut self.table, value.hash, index);
         }
-    }
-
-    /// Whether a chain with these transformations leaves the value as it is, as far as its bytes tell.
-    #[inline]
-    pub(crate) fn untouched(&self, id: ValueId, mask: u64) -> bool {
-        self.list.get(id.0 as usize).is_none_or(|value| value.identities & mask == mask)
     }
 
     /// The value after one transformation, remembered.
@@ -263,34 +296,92 @@ impl Values {
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             if changed == Changed::No {
                 value.identities |= transform.bit();
-            } else {
-                self.steps.push(Step { transform, result, next: value.steps });
-                value.steps = head;
+                return result;
             }
+            self.steps.push(Step { transform, result, next: value.steps });
+            value.steps = head;
+        }
+        if matches!(transform, Transform::Lowercase | Transform::Uppercase) {
+            self.make_twins(id, result);
         }
         result
     }
 
-    /// The value after a chain.
-    pub(crate) fn transformed(&mut self, id: ValueId, chain: &[Transform], mask: u64) -> ValueId {
-        if self.untouched(id, mask) {
-            return id;
+    fn make_twins(&mut self, one: ValueId, other: ValueId) {
+        for (one, other) in [(one, other), (other, one)] {
+            if let Some(value) = self.list.get_mut(one.0 as usize)
+                && !value.twin.is_some()
+            {
+                value.twin = other;
+            }
         }
-        chain.iter().fold(id, |id, transform| self.step(id, *transform))
     }
 
-    /// The patterns that may match the value, one bit each; scanned on first use.
-    pub(crate) fn candidates(&mut self, id: ValueId, side: usize, filter: &Prefilter) -> &[u64] {
-        let Some(value) = self.list.get_mut(id.0 as usize) else { return &[] };
-        let Some(scan) = value.scans.get_mut(side) else { return &[] };
-        if *scan == NIL {
-            *scan = self.pool.len() as u32;
-            let span = value.span;
-            let bytes = self.arena.get(span.range()).unwrap_or_default();
-            filter.scan(bytes, &mut self.pool);
+    /// The value after a chain, which the program knows by `number`.
+    pub(crate) fn transformed(
+        &mut self,
+        id: ValueId,
+        number: u16,
+        chain: &[Transform],
+        mask: u64,
+    ) -> ValueId {
+        let Some(value) = self.list.get_mut(id.0 as usize) else { return id };
+        if value.identities & mask == mask {
+            return id;
         }
-        let start = value.scans.get(side).copied().unwrap_or(NIL) as usize;
-        self.pool.get(start..start + self.words).unwrap_or_default()
+        if value.forms == NIL {
+            value.forms = self.forms.len() as u32;
+            self.forms.resize(self.forms.len() + self.chains, ValueId::NONE);
+        }
+        let place = value.forms as usize + usize::from(number);
+        if let Some(known) = self.forms.get(place).filter(|known| known.is_some()) {
+            return *known;
+        }
+        let result = chain.iter().fold(id, |id, transform| self.step(id, *transform));
+        if let Some(place) = self.forms.get_mut(place) {
+            *place = result;
+        }
+        result
+    }
+
+    /// Where in the pool the set of patterns that may match the value starts; scanned on first use.
+    pub(crate) fn row(&mut self, id: ValueId, side: usize, filter: &Prefilter) -> u32 {
+        let Some(value) = self.list.get(id.0 as usize) else { return NIL };
+        let known = value.scans.get(side).copied().unwrap_or(NIL);
+        if known != NIL {
+            return known;
+        }
+        let span = value.span;
+        let twin = self.list.get(value.twin.0 as usize).and_then(|twin| twin.found.get(side)).copied();
+        let start = self.pool.len();
+        match twin.filter(|found| *found != NIL).map(|found| found as usize) {
+            Some(found) => self.pool.extend_from_within(found..found + self.words),
+            None => filter.scan(self.arena.get(span.range()).unwrap_or_default(), &mut self.pool),
+        }
+        let mut found = NIL;
+        if span.len >= TWIN_MIN {
+            found = self.pool.len() as u32;
+            self.pool.extend_from_within(start..start + self.words);
+        }
+        if let Some(value) = self.list.get_mut(id.0 as usize)
+            && let (Some(scan), Some(kept)) = (value.scans.get_mut(side), value.found.get_mut(side))
+        {
+            (*scan, *kept) = (start as u32, found);
+        }
+        start as u32
+    }
+
+    /// The patterns that may match a value, one bit each, from where [`Values::row`] said.
+    pub(crate) fn candidates(&self, row: u32) -> &[u64] {
+        let start = row as usize;
+        self.pool.get(start..start.saturating_add(self.words)).unwrap_or_default()
+    }
+
+    /// The first of the rows that has the pattern.
+    pub(crate) fn position(&self, rows: &[u32], pattern: crate::operator::PatternId) -> Option<usize> {
+        let (word, mask) = (usize::from(pattern.0 >> 6), 1u64 << (pattern.0 & 63));
+        let has = |row: u32| self.pool.get(row as usize + word).is_some_and(|word| word & mask != 0);
+        rows.iter().position(|row| has(*row))
     }
 
     /// Notes that a pattern does not match the value, so that no other rule asks again.
@@ -347,12 +438,14 @@ mod tests {
         assert_eq!(values.intern(b"A%41"), a);
         let chain = [Transform::UrlDecodeUni, Transform::Lowercase];
         let mask = chain.iter().fold(0, |mask, step| mask | step.bit());
-        let b = values.transformed(a, &chain, mask);
+        values.reset(1 << 20, 0, 1);
+        let a = values.intern(b"A%41");
+        let b = values.transformed(a, 0, &chain, mask);
         assert_eq!(values.get(b), b"aa");
         let before = values.list.len();
-        assert_eq!(values.transformed(a, &chain, mask), b);
+        assert_eq!(values.transformed(a, 0, &chain, mask), b);
         assert_eq!(values.list.len(), before);
-        assert_eq!(values.transformed(b, &chain, mask), b);
+        assert_eq!(values.transformed(b, 0, &chain, mask), b);
         assert_eq!(values.get(ValueId::NONE), b"");
     }
 
@@ -363,7 +456,7 @@ mod tests {
         assert!(!values.overflowed());
         let lost = values.intern(b"x");
         assert!(values.overflowed() && values.get(lost).is_empty());
-        values.reset(1 << 20, 0);
+        values.reset(1 << 20, 0, 0);
         assert!(!values.overflowed());
     }
 
@@ -374,7 +467,7 @@ mod tests {
         for (number, id) in (0u32..).zip(ids) {
             assert_eq!(values.intern(&number.to_le_bytes()), id);
         }
-        values.reset(1 << 20, 0);
+        values.reset(1 << 20, 0, 0);
         assert_eq!(values.intern(b"x"), ValueId(0));
     }
 }
