@@ -5,9 +5,10 @@ use portcullis_http::{Exchange, Rejection, ResponseHead, Version};
 use portcullis_telemetry::{FirewallAction, Metrics, RuleMatch};
 use portcullis_waf::{Action, Interruption, Report, Transaction};
 
-/// Bodies above this size are inspected on the blocking pool, so that one of them does not hold up all connections of
-/// its thread.
-const LARGE: usize = 64 * 1024;
+/// Heads and bodies above this size are inspected on the blocking pool, so that one of them does not hold up all
+/// connections of its thread. The dearest text of this size takes a few milliseconds (`docs/performance.md`); handing it
+/// over takes some microseconds.
+const LARGE: usize = 16 * 1024;
 
 /// A firewall transaction, or none where the route has no firewall.
 pub(crate) struct Inspection(Option<Box<Transaction>>);
@@ -37,8 +38,10 @@ impl Inspection {
     ///
     /// # Errors
     /// What a rule decided.
-    pub(crate) fn request_headers(&mut self) -> Result<(), Rejection> {
-        self.judge(Transaction::check_request_headers)
+    pub(crate) async fn request_headers(&mut self, exchange: &Exchange) -> Result<(), Rejection> {
+        let fields = exchange.received.iter().map(|(name, value)| name.len() + value.len());
+        let size = exchange.request.raw_target().len() + fields.sum::<usize>();
+        self.judge_sized(size, Transaction::check_request_headers).await
     }
 
     /// Phase 2, over the whole body that is inspected; without one where the body streams.
@@ -50,10 +53,7 @@ impl Inspection {
         if let Some(interruption) = transaction.write_request_body(body) {
             return refuse(interruption);
         }
-        if body.len() <= LARGE {
-            return self.judge(Transaction::check_request_body);
-        }
-        self.judge_aside(Transaction::check_request_body).await
+        self.judge_sized(body.len(), Transaction::check_request_body).await
     }
 
     /// Phase 3.
@@ -83,10 +83,7 @@ impl Inspection {
         if let Some(interruption) = transaction.write_response_body(body) {
             return refuse(interruption);
         }
-        if body.len() <= LARGE {
-            return self.judge(Transaction::check_response_body);
-        }
-        self.judge_aside(Transaction::check_response_body).await
+        self.judge_sized(body.len(), Transaction::check_response_body).await
     }
 
     /// Phase 5, in every case, and what came of it all.
@@ -99,6 +96,15 @@ impl Inspection {
             None => Ok(()),
             Some(interruption) => refuse(interruption),
         }
+    }
+
+    /// Runs a phase over so many new bytes where it does least harm.
+    async fn judge_sized(
+        &mut self,
+        size: usize,
+        phase: fn(&mut Transaction) -> Option<Interruption>,
+    ) -> Result<(), Rejection> {
+        if size <= LARGE { self.judge(phase) } else { self.judge_aside(phase).await }
     }
 
     async fn judge_aside(
@@ -181,5 +187,55 @@ impl Verdict {
                 message: &matched.msg,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use portcullis_diag::SourceMap;
+    use portcullis_waf::{FileSystem, Overlay, OverlaySettings, build};
+
+    use super::*;
+
+    fn inspection() -> Inspection {
+        let mut sources = SourceMap::new();
+        let rule = "SecRule REQUEST_BODY \"@rx (?:a.{1,50}b){3}!\" \"id:1,deny\"";
+        let file = sources.add("rules.conf", rule);
+        let (program, _) =
+            build(&portcullis_seclang::parse(&sources, file).directives, &sources, &FileSystem).unwrap();
+        let program = Arc::new(program);
+        let overlay = Overlay::compile(&program, &OverlaySettings::default()).unwrap();
+        let mut transaction = Transaction::new(program, Arc::new(overlay), "id");
+        transaction.request_line(b"POST", b"/", b"HTTP/1.1");
+        assert_eq!(transaction.check_request_headers(), None);
+        Inspection(Some(Box::new(transaction)))
+    }
+
+    /// Whether the inspection left the thread free while it went on, and what it came to.
+    async fn inspected(body: &[u8]) -> (bool, Result<(), Rejection>) {
+        let mut inspection = inspection();
+        let mut judged = std::pin::pin!(inspection.request_body(body));
+        let mut left = false;
+        let verdict = std::future::poll_fn(|context| {
+            let polled = judged.as_mut().poll(context);
+            left |= polled.is_pending();
+            polled
+        })
+        .await;
+        (left, verdict)
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_inspected_beside_the_event_loop() {
+        let (left, verdict) = inspected(&vec![b'a'; LARGE]).await;
+        assert!(!left && verdict.is_ok());
+        let mut body = b"a-".repeat(500_000);
+        let (left, verdict) = inspected(&body).await;
+        assert!(left && verdict.is_ok());
+        body.extend_from_slice(b"a-ba-ba-b!");
+        let (left, verdict) = inspected(&body).await;
+        assert!(left && matches!(verdict, Err(Rejection::Firewall { rule: 1, phase: 2, .. })));
     }
 }

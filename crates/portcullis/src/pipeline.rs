@@ -69,7 +69,7 @@ async fn stages<D: Downstream>(
     }
     check_head(route.head, exchange)?;
     *firewall = Inspection::begin(route.firewall.as_ref(), exchange);
-    firewall.request_headers()?;
+    firewall.request_headers(exchange).await?;
 
     if let Some(authenticate) = &route.authenticate {
         authenticate.check(exchange).await?;
