@@ -1,7 +1,7 @@
 //! Inputs to begin with: the kept corpora, and what is made of the data beside the checkout.
 
 use portcullis_diag::SourceMap;
-use portcullis_seclang::Disk;
+use portcullis_seclang::{Directive, DirectiveKind, Disk};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub fn found(target: &str) -> Vec<Vec<u8>> {
     let all = match target {
         "config_toml" => texts(Path::new(ROOT), &["toml"]),
         "contract_json" | "contract_media" => Vec::new(),
-        "ftw_yaml" => texts(&data("crs/tests/regression"), &["yaml"]),
+        "ftw_yaml" => texts(&data("crs/tests"), &["yaml"]),
         "seclang_parse" | "waf_compile" => directives(),
         "waf_body" => bodies(),
         "waf_crs" | "wire_framing" | "wire_request" => requests(),
@@ -42,14 +42,12 @@ pub fn found(target: &str) -> Vec<Vec<u8>> {
             all.extend(bodies());
             all
         }
-        "waf_regex" => vectors("operators", |case| {
-            (text(case, "name")? == "rx").then(|| line(&[text(case, "param")?], case)).flatten()
-        }),
+        "waf_regex" => patterns(),
         "waf_transform" => vectors("transformations", |case| Some(text(case, "input")?.into_bytes())),
         _ => Vec::new(),
     };
     let step = all.len().div_ceil(600).max(1);
-    all.into_iter().step_by(step).filter(|input| input.len() <= 16 * 1024).collect()
+    all.into_iter().step_by(step).filter(|input| input.len() <= 4096).collect()
 }
 
 fn data(name: &str) -> PathBuf {
@@ -77,17 +75,36 @@ fn texts(folder: &Path, endings: &[&str]) -> Vec<Vec<u8>> {
     files(folder, endings).iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// Each directive of CRS and of our own rules by itself.
-fn directives() -> Vec<Vec<u8>> {
+/// The directives of CRS and of our own rules.
+fn rules() -> Vec<Directive> {
     let mut paths = files(&data("crs/rules"), &["conf"]);
     paths.extend(files(&Path::new(ROOT).join("rules"), &["conf"]));
-    let loaded = portcullis_seclang::load(&paths, &Disk, &mut SourceMap::new());
-    loaded.directives.iter().map(|directive| directive.to_string().into_bytes()).collect()
+    portcullis_seclang::load(&paths, &Disk, &mut SourceMap::new()).directives
+}
+
+/// Each of them by itself.
+fn directives() -> Vec<Vec<u8>> {
+    rules().iter().map(|directive| directive.to_string().into_bytes()).collect()
+}
+
+/// The expressions of the vectors with their values, and those of the rules with themselves for a value.
+fn patterns() -> Vec<Vec<u8>> {
+    let mut all = vectors("operators", |case| {
+        (text(case, "name")? == "rx").then(|| line(&[text(case, "param")?], case)).flatten()
+    });
+    for directive in rules() {
+        if let DirectiveKind::Rule(rule) = &directive.kind
+            && rule.operator.name.eq_ignore_ascii_case("rx")
+        {
+            all.push([rule.operator.argument.as_str(); 2].join("\n").into_bytes());
+        }
+    }
+    all
 }
 
 /// The requests of CRS's own tests, as they go over the wire.
 fn requests() -> Vec<Vec<u8>> {
-    let tests = portcullis_ftw::load(&data("crs/tests/regression/tests")).unwrap_or_default();
+    let tests = portcullis_ftw::load(&data("crs/tests")).unwrap_or_default();
     let stages = tests.iter().flat_map(|file| &file.tests).flat_map(|test| &test.stages);
     stages.map(|stage| stage.input.wire()).collect()
 }
