@@ -61,6 +61,19 @@ divergences! {
         "engine/semantics.rs" run_time_control;
     "query arguments of a target that cannot be parsed" "kept" "kept" "dropped" "kept"
         "seclang_reference.rs" a_broken_path_hides_no_arguments;
+    "look-around and back-references in patterns" "by backtracking" "by backtracking" "refused"
+        "look-around in linear time, back-references to whole words only" "seclang_reference.rs" patterns_look_around;
+    "possessive and atomic groups in patterns" "by backtracking" "by backtracking" "refused"
+        "possessive repetition of single characters" "seclang_reference.rs" patterns_look_around;
+    "`@rbl`" "asks DNS" "asks DNS" "asks DNS" "never matches, with a warning"
+        "engine/diagnostics.rs" what_is_taken_without_effect_is_said;
+    "databases of `@geoLookup`" "`.dat`" "`.dat`, `.mmdb`" "none without a plugin" "`.mmdb`" "engine/geo.rs" places;
+    "captures of `@rxGlobal`" "–" "of the last match" "–" "of the first match"
+        "seclang_reference.rs" global_patterns_capture_the_first_match;
+    "a quote in an action list that is not closed" "error" "error" "ends with the list"
+        "error, unless no comma follows it" "rule_sets.rs" corazas_way_of_writing;
+    "body without files over `SecRequestBodyNoFilesLimit`" "413" "`REQBODY_ERROR`" "no limit" "`REQBODY_ERROR`"
+        "rule_sets.rs" modsecuritys_recommended_configuration;
 }
 
 /// The reference page `docs/seclang.md`.
@@ -80,13 +93,14 @@ pub fn reference() -> String {
          what is *refused* is an error that gives the reason below; with `allow_unsupported`, the rule that wants it is\n\
          left out with its whole chain, and a warning says so.\n\n\
          [Directives](#directives) · [Variables](#variables) · [Transformations](#transformations) ·\n\
-         [Operators](#operators) · [Actions](#actions) · [Divergences](#divergences)\n",
+         [Operators](#operators) · [Actions](#actions) · [Patterns](#patterns) · [Divergences](#divergences)\n",
     );
     directives(&mut page);
     variables(&mut page);
     transformations(&mut page);
     operators(&mut page);
     actions(&mut page);
+    patterns(&mut page);
     divergences(&mut page);
     page
 }
@@ -191,6 +205,19 @@ fn actions(page: &mut String) {
         };
         row(page, &[&names("", &[info.name]), &fate]);
     }
+}
+
+fn patterns(page: &mut String) {
+    page.push_str(
+        "\n## Patterns\n\n\
+         Patterns are PCRE's, over bytes: `.` matches newlines, `^` and `$` are the value's ends, `\\w`, `\\d`, `\\s` and\n\
+         letters without regard to case are ASCII, `\\x{HH}` is a byte. Each runs in time linear in the value's length,\n\
+         whatever the value. Look-ahead and look-behind (of any length) are matched so as well, and possessive repetition\n\
+         of a single character. A back-reference must be to a whole word, `\\b(\\w+)\\b`, and be one, `\\b\\1\\b` or\n\
+         `(?!\\b\\1\\b)`, and what is repeated without bound must hold bytes of words only, or none. Other\n\
+         back-references, atomic groups, conditions and recursion are refused. In selectors (`ARGS:/^a/`) there is no\n\
+         look-around.\n",
+    );
 }
 
 fn divergences(page: &mut String) {

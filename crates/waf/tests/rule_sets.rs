@@ -161,6 +161,25 @@ fn crs_by_debians_own_file() {
     let links: usize = program.rules().map(|rule| rule.links).sum();
     eprintln!("{}: {links} rules in {} chains", file.display(), program.rule_count());
     assert_eq!(links, 800);
+    // Their patterns are compiled otherwise than those of the current release: attacks and ordinary requests as a check.
+    for (target, score) in [
+        ("/?q=ordinary+words", 0),
+        ("/?q=%3Cscript%3Ealert(1)%3C/script%3E", 5),
+        ("/?file=../../../../etc/passwd", 5),
+        ("/?q=1'+or+1=1--+-", 5),
+    ] {
+        let overlay = Arc::new(Overlay::compile(&program, &OverlaySettings::default()).unwrap());
+        let mut transaction = Transaction::new(Arc::clone(&program), overlay, "id-1");
+        transaction.request_line(b"GET", target.as_bytes(), b"HTTP/1.1");
+        for (name, value) in [("Host", "shop.example"), ("Accept", "*/*"), ("User-Agent", "Mozilla/5.0")] {
+            transaction.request_header(name.as_bytes(), value.as_bytes());
+        }
+        transaction.check_request_headers();
+        transaction.check_request_body();
+        let report = transaction.finish();
+        let found: Vec<u32> = report.matches.iter().map(|found| found.rule_id).collect();
+        assert_eq!(found.contains(&949110), score > 0, "{target} {found:?}");
+    }
 }
 
 /// What a request comes to under rules that block.

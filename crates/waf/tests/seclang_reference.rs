@@ -73,3 +73,27 @@ fn base64_keeps_what_precedes_a_wrong_byte() {
     transform::apply(decode, b"YWJj!ZGVm", &mut out);
     assert_eq!(out, b"abc");
 }
+
+#[test]
+fn patterns_look_around() {
+    let rules = r#"
+        SecRule ARGS "@rx (?<!p)as(?!cal)" "id:1,pass"
+        SecRule ARGS "@rx \b(\w+)\b = \b\1\b" "id:2,pass"
+        SecRule ARGS "@rx ^s++s" "id:3,pass"
+    "#;
+    assert_eq!(matching(rules, "/?q=ass"), [1]);
+    assert_eq!(matching(rules, "/?q=pascal"), [0; 0]);
+    assert_eq!(matching(rules, "/?q=x+=+x"), [2]);
+    assert_eq!(matching(rules, "/?q=x+=+xy"), [0; 0]);
+    assert_eq!(matching(rules, "/?q=sss"), [0; 0]);
+}
+
+#[test]
+fn global_patterns_capture_the_first_match() {
+    let rules = r#"
+        SecRule ARGS "@rxGlobal a(.)" "id:1,pass,capture,chain"
+            SecRule TX:1 "@streq x" ""
+    "#;
+    assert_eq!(matching(rules, "/?q=axay"), [1]);
+    assert_eq!(matching(rules, "/?q=ayax"), [0; 0]);
+}

@@ -57,6 +57,8 @@ pub enum Transform {
     ParityOdd7bit,
     /// `parityZero7bit`
     ParityZero7bit,
+    /// `phpArgsNames`
+    PhpArgsNames,
     /// `removeComments`
     RemoveComments,
     /// `removeCommentsChar`
@@ -161,6 +163,8 @@ table! {
     ParityEven7bit "parityEven7bit" [], None, "Sets bit 8 so that each byte has even parity.";
     ParityOdd7bit "parityOdd7bit" [], None, "Sets bit 8 so that each byte has odd parity.";
     ParityZero7bit "parityZero7bit" [], Some(HIGH), "Clears bit 8 of each byte.";
+    PhpArgsNames "phpArgsNames" [], Some(ByteSet::of(b" .[=")),
+        "Writes an argument's name as PHP reads it: no spaces in front, `_` for spaces, dots and brackets that are not closed.";
     RemoveComments "removeComments" [], Some(ByteSet::of(b"*-#")),
         "Deletes /*...*/ and <!--...--> comments, and what follows -- or #.";
     RemoveCommentsChar "removeCommentsChar" [], Some(ByteSet::of(b"*-#")),
@@ -269,6 +273,7 @@ pub fn apply(transform: Transform, input: &[u8], out: &mut Vec<u8>) -> Changed {
         Transform::NormalizePathWin => path::normalize_win(input, out),
         Transform::ParityEven7bit => out.extend(input.iter().map(|&byte| text::parity(byte, false))),
         Transform::ParityOdd7bit => out.extend(input.iter().map(|&byte| text::parity(byte, true))),
+        Transform::PhpArgsNames => text::php_args_names(input, out),
         Transform::ParityZero7bit => out.extend(input.iter().map(|byte| byte & 0x7f)),
         Transform::RemoveComments => text::remove_comments(input, out),
         Transform::RemoveCommentsChar => text::remove_comments_char(input, out),

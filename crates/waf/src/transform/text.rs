@@ -43,6 +43,30 @@ pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// As PHP's `php_register_variable_ex` reads a name: spaces in front are dropped, other spaces and dots are `_`, `[…]` at
+/// the end stay as they are, a `[` that is not closed is `_`, what follows the last `]` is dropped.
+pub(super) fn php_args_names(input: &[u8], out: &mut Vec<u8>) {
+    if matches!(input, [b'[' | b'=', ..]) {
+        return;
+    }
+    let start = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
+    let mut rest = input.get(start..).unwrap_or_default();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'[' && memchr::memchr(b']', tail).is_some() {
+            break;
+        }
+        out.push(if matches!(byte, b' ' | b'.' | b'[') { b'_' } else { byte });
+        rest = tail;
+    }
+    while rest.starts_with(b"[")
+        && let Some(end) = memchr::memchr(b']', rest)
+        && let Some((index, tail)) = rest.split_at_checked(end + 1)
+    {
+        out.extend_from_slice(index);
+        rest = tail;
+    }
+}
+
 pub(super) fn cmd_line(input: &[u8], out: &mut Vec<u8>) {
     let mut pending_space = false;
     for &byte in input {
@@ -127,5 +151,29 @@ pub(super) fn remove_comments_char(mut input: &[u8], out: &mut Vec<u8>) {
                 rest
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::php_args_names;
+
+    #[test]
+    fn names_as_php_reads_them() {
+        for (name, read) in [
+            ("  a b.c", "a_b_c"),
+            ("a.b[c.d][ e]", "a_b[c.d][ e]"),
+            ("a[b.c", "a_b_c"),
+            ("a[b]c.d", "a[b]"),
+            ("a[b][c", "a[b]"),
+            ("[a]", ""),
+            ("=a", ""),
+            ("", ""),
+            ("plain", "plain"),
+        ] {
+            let mut out = Vec::new();
+            php_args_names(name.as_bytes(), &mut out);
+            assert_eq!(out, read.as_bytes(), "{name:?}");
+        }
     }
 }

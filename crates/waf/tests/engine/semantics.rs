@@ -502,3 +502,41 @@ fn the_rule_itself() {
                    SecRule RULE:id "@eq 78" "id:78""#;
     check("rule", rules, &get("/?a=1"), "77=77 m %{RULE.msg} 2 v1|| 78");
 }
+
+/// Operators that the published vectors do not cover.
+#[test]
+fn further_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("addresses.txt");
+    std::fs::write(&list, "# ours\n10.0.0.0/8\r\n\n2001:db8::1 # one\n").unwrap();
+    let addresses = format!("@ipMatchFromFile {}", list.display());
+    for (operator, value, matches) in [
+        (addresses.as_str(), "10.1.2.3", true),
+        (&addresses, "::ffff:10.1.2.3", true),
+        (&addresses, "2001:db8::1", true),
+        (&addresses, "11.0.0.1", false),
+        ("@within /a/ /bc/", "/bc/", true),
+        ("@within /a/ /bc/", "/b/", false),
+        ("@strmatch b.c", "ab.cd", true),
+        ("@strmatch b.c", "abxcd", false),
+        ("@containsWord b", "a b.c", true),
+        ("@containsWord b", "ab c", false),
+        (r"@verifyCC (?<!\d)\d{13,16}(?!\d)", "x 4111111111111111 y", true),
+        (r"@verifyCC (?<!\d)\d{13,16}(?!\d)", "x 4111111111111112 y", false),
+        (r"@verifyCC (?<!\d)\d{13,16}(?!\d)", "11114111111111111111", false),
+        (r"!@rbl dnsbl.example", "192.0.2.1", true),
+    ] {
+        let rules = format!("SecRule ARGS:a \"{operator}\" \"id:1,pass\"");
+        let target: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        check(operator, &rules, &get(&format!("/?a={target}")), if matches { "1" } else { "" });
+    }
+}
+
+#[test]
+fn keys_of_collections() {
+    let rules = r#"
+        SecAction "id:1,phase:1,nolog,setsid:%{ARGS.s},setuid:u1"
+        SecRule SESSIONID "@rx ." "id:2,logdata:'%{SESSIONID} %{USERID}'"
+    "#;
+    check("keys", rules, &get("/?s=abc"), "2=abc u1");
+}
