@@ -1,6 +1,6 @@
 //! The guard of request bodies.
 
-use crate::{JsonShape, MediaRange, MediaType};
+use crate::{Coding, JsonShape, MediaRange, MediaType};
 use portcullis_http::{ContractFailure, Exchange, Framing, Guard, Malformed, Rejection, RequestHead};
 
 /// What a route's request bodies must be.
@@ -16,8 +16,10 @@ pub struct Contract {
     /// Types whose bodies are to be JSON although their name does not say so (`text/plain` of some senders).
     pub json_also: Vec<MediaRange>,
     /// Whether anything looks into the body (this guard's `json`, or the firewall): then a content coding, which
-    /// would hide it, is refused, and so is a `Content-Type` that can be read in two ways.
+    /// would hide it, is taken off or refused, and a `Content-Type` that can be read in two ways is refused.
     pub inspected: bool,
+    /// The content codings that are taken, because the caller takes them off for those who look into the body.
+    pub codings: Vec<Coding>,
 }
 
 impl Contract {
@@ -34,10 +36,7 @@ impl Contract {
         if has_no_body(request) {
             return Ok(());
         }
-        let mut codings = request.fields.get_all("content-encoding");
-        if self.inspects() && codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return Err(REFUSED);
-        }
+        self.coding(request)?;
         let declared = request.fields.get("content-type");
         let media = declared.and_then(|value| std::str::from_utf8(value).ok()).and_then(MediaType::parse);
         if declared.is_some() && media.is_none() && self.inspects() {
@@ -57,7 +56,36 @@ impl Contract {
         if taken && readable { Ok(()) } else { Err(REFUSED) }
     }
 
-    /// Judges a whole body: where the head declares it JSON, it must be JSON of the route's shape.
+    /// The coding that has to be taken off the body before anything looks into it. `None` as well where nothing
+    /// does.
+    ///
+    /// # Errors
+    /// 415 for a coding that is not taken, and for more than one: each could hide another body from a reader that
+    /// gives up earlier.
+    pub fn coding(&self, request: &RequestHead) -> Result<Option<Coding>, Rejection> {
+        let mut tokens =
+            request.fields.get_all("content-encoding").flat_map(|value| value.split(|byte| *byte == b','));
+        let first = match tokens.next().map(<[u8]>::trim_ascii) {
+            Some(first) if self.inspects() && !has_no_body(request) => first,
+            _ => return Ok(None),
+        };
+        let single = tokens.next().is_none();
+        if single && first.eq_ignore_ascii_case(b"identity") {
+            return Ok(None);
+        }
+        match Coding::named(first).filter(|coding| single && self.codings.contains(coding)) {
+            Some(coding) => Ok(Some(coding)),
+            None => Err(Rejection::ContentCoding { accept: self.accepted() }),
+        }
+    }
+
+    /// `Accept-Encoding` for those whose coding is not taken.
+    fn accepted(&self) -> String {
+        let names: Vec<&str> = self.codings.iter().map(|coding| coding.as_str()).collect();
+        if names.is_empty() { "identity".to_owned() } else { names.join(", ") }
+    }
+
+    /// Judges a whole body, without its content coding: where the head declares it JSON, it must be JSON of the route's shape.
     ///
     /// # Errors
     /// 400, as [`JsonShape::check`].

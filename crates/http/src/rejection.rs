@@ -125,8 +125,10 @@ pub enum ContractFailure {
     DuplicateKey,
     /// More members, elements or characters than allowed.
     Size,
-    /// A content coding or type the route does not take.
+    /// A media type or charset the route does not take.
     MediaType,
+    /// The bytes are not in the content coding that the head declares.
+    Coding,
 }
 
 impl ContractFailure {
@@ -139,6 +141,7 @@ impl ContractFailure {
             ContractFailure::DuplicateKey => "duplicate_key",
             ContractFailure::Size => "size",
             ContractFailure::MediaType => "media_type",
+            ContractFailure::Coding => "coding",
         }
     }
 }
@@ -236,6 +239,9 @@ pub enum Rejection {
     LimitUnavailable,
     /// 400 or 415: the body breaks the route's contract.
     Contract(ContractFailure),
+    /// 415: the body is in a content coding, or in several, that the route does not take; `accept` is the
+    /// `Accept-Encoding` field's value (RFC 9110 §15.5.16).
+    ContentCoding { accept: String },
     /// 502, 503 or 504: the upstream failed.
     Upstream(UpstreamFailure),
     /// 502: the response holds what must not leave.
@@ -266,7 +272,7 @@ impl Rejection {
             Rejection::Unauthenticated { .. } => 401,
             Rejection::RateLimited { .. } => 429,
             Rejection::BodyTooLarge => 413,
-            Rejection::Contract(ContractFailure::MediaType) => 415,
+            Rejection::Contract(ContractFailure::MediaType) | Rejection::ContentCoding { .. } => 415,
             Rejection::Contract(_) => 400,
             Rejection::Upstream(failure) => failure.status(),
             Rejection::Leak => 502,
@@ -301,7 +307,7 @@ impl Rejection {
             Rejection::BodyTooLarge => "body_too_large",
             Rejection::OverBudget | Rejection::Overloaded => "overloaded",
             Rejection::LimitUnavailable => "limit_unavailable",
-            Rejection::Contract(_) => "contract",
+            Rejection::Contract(_) | Rejection::ContentCoding { .. } => "contract",
             Rejection::Upstream(UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout) => {
                 "upstream_timeout"
             }
@@ -336,6 +342,7 @@ impl Rejection {
             Rejection::OverBudget | Rejection::Overloaded => "The gateway is overloaded",
             Rejection::LimitUnavailable => "The request's rate cannot be checked at the moment",
             Rejection::Contract(ContractFailure::MediaType) => "The media type is not supported here",
+            Rejection::ContentCoding { .. } => "The content coding is not supported here",
             Rejection::Contract(_) => "The body does not have the form it must have here",
             Rejection::Upstream(failure) => match failure.status() {
                 503 => "The service is unavailable",
@@ -365,7 +372,7 @@ impl Rejection {
             Rejection::Forbidden { .. } => Stage::Authorize,
             Rejection::RateLimited { .. } | Rejection::LimitUnavailable => Stage::Rate,
             Rejection::BodyTooLarge | Rejection::OverBudget => Stage::Body,
-            Rejection::Contract(_) => Stage::Contract,
+            Rejection::Contract(_) | Rejection::ContentCoding { .. } => Stage::Contract,
             Rejection::Upstream(_) => Stage::Upstream,
             Rejection::Leak => Stage::Response,
             Rejection::Overloaded | Rejection::Internal => Stage::Internal,
@@ -379,6 +386,7 @@ impl Rejection {
             Rejection::Malformed(what) => what.as_str(),
             Rejection::Unauthenticated { failure, .. } => failure.as_str(),
             Rejection::Contract(failure) => failure.as_str(),
+            Rejection::ContentCoding { .. } => "content_coding",
             Rejection::Upstream(failure) => failure.as_str(),
             Rejection::OverBudget => "budget",
             _ => self.code(),
@@ -412,6 +420,7 @@ impl Rejection {
             | Rejection::Forbidden { challenge: Some(challenge) } => {
                 fields.set("www-authenticate", challenge)
             }
+            Rejection::ContentCoding { accept } => fields.set("accept-encoding", accept),
             Rejection::Firewall { location: Some(location), .. } => fields.set("location", location),
             _ => Ok(()),
         };

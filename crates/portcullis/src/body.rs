@@ -2,8 +2,13 @@
 
 use crate::plan::BodyPlan;
 use bytes::Bytes;
-use portcullis_http::{BodyError, Budget, Framing, Held, Malformed, Rejection, RequestHead};
+use portcullis_contract::{Coding, End, InflateError, InflateLimits, Inflated};
+use portcullis_http::{BodyError, Budget, ContractFailure, Framing, Held, Malformed, Rejection, RequestHead};
 use portcullis_wire::{Downstream, collect};
+
+/// Compressed bodies above this size are inflated on the blocking pool, so that one of them does not hold up all
+/// connections of its thread.
+const LARGE: usize = 16 * 1024;
 
 /// A request's body on its way to the upstream.
 pub(crate) struct RequestBody {
@@ -12,6 +17,8 @@ pub(crate) struct RequestBody {
     /// How much of that is for the firewall to see: where one reading went beyond the limit, up to the limit, so that
     /// the verdict does not depend on how the body came in.
     inspected: usize,
+    /// What is inspected in place of it: its content without the content coding.
+    plain: Option<Inflated>,
     /// Whether more of it is still to come from the client.
     pub(crate) more: bool,
     /// How it was framed, and is framed again.
@@ -21,9 +28,18 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    /// What of it the firewall sees.
+    /// What of it guards see: without its content coding, and where it is too long, its beginning.
     pub(crate) fn inspected(&self) -> &[u8] {
-        self.read.get(..self.inspected).unwrap_or(&self.read)
+        match &self.plain {
+            Some(plain) => &plain.bytes,
+            None => self.read.get(..self.inspected).unwrap_or(&self.read),
+        }
+    }
+
+    /// Whether guards see its beginning only, because the rest is beyond the limit.
+    pub(crate) fn cut(&self) -> bool {
+        let held_in_part = self.more && self.inspected > 0;
+        self.plain.as_ref().map_or(held_in_part, |plain| plain.end != End::Complete)
     }
 }
 
@@ -34,6 +50,7 @@ impl RequestBody {
 pub(crate) async fn take<D: Downstream>(
     plan: BodyPlan,
     head: &RequestHead,
+    coding: Option<Coding>,
     budget: &Budget,
     downstream: &mut D,
 ) -> Result<RequestBody, Rejection> {
@@ -47,7 +64,7 @@ pub(crate) async fn take<D: Downstream>(
     }
     if !plan.buffered || matches!(framing, Framing::None | Framing::Length(0)) {
         let more = !matches!(framing, Framing::None | Framing::Length(0));
-        return Ok(RequestBody { read: Bytes::new(), inspected: 0, more, framing, held: None });
+        return Ok(RequestBody { read: Bytes::new(), inspected: 0, plain: None, more, framing, held: None });
     }
     let mut held = budget.hold(0).ok_or(Rejection::OverBudget)?;
     let mut read = Vec::new();
@@ -59,7 +76,46 @@ pub(crate) async fn take<D: Downstream>(
     };
     let framing = if more { framing } else { Framing::Length(read.len() as u64) };
     let inspected = read.len().min(limit);
-    Ok(RequestBody { read: read.into(), inspected, more, framing, held: Some(held) })
+    let read = Bytes::from(read);
+    let plain = match coding {
+        Some(coding) => Some(inflate(coding, plan, read.slice(..inspected), more, budget).await?),
+        None => None,
+    };
+    Ok(RequestBody { read, inspected, plain, more, framing, held: Some(held) })
+}
+
+/// Takes the content coding off the bytes that are inspected; `more`: they are the beginning of the body.
+///
+/// # Errors
+/// 400 for what is not of the coding, 413 for what expands too much, 503 when the budget is spent.
+async fn inflate(
+    coding: Coding,
+    plan: BodyPlan,
+    body: Bytes,
+    more: bool,
+    budget: &Budget,
+) -> Result<Inflated, Rejection> {
+    let limits = InflateLimits { output: plan.limit.unwrap_or(usize::MAX), ratio: plan.max_expansion };
+    let inflated = if body.len() <= LARGE {
+        coding.inflate(&body, limits, budget)
+    } else {
+        let budget = budget.clone();
+        let aside = tokio::task::spawn_blocking(move || coding.inflate(&body, limits, &budget));
+        aside.await.map_err(|_| Rejection::Internal)?
+    };
+    let broken = Rejection::Contract(ContractFailure::Coding);
+    let inflated = inflated.map_err(|error| match error {
+        InflateError::Malformed => broken.clone(),
+        InflateError::Ratio => Rejection::BodyTooLarge,
+        InflateError::OverBudget => Rejection::OverBudget,
+    })?;
+    match inflated.end {
+        End::TooLarge if !plan.inspect_prefix => Err(Rejection::BodyTooLarge),
+        // What follows the end of the coded data is nothing that a reader of it would see.
+        End::Complete if more => Err(broken),
+        End::Incomplete if !more => Err(broken),
+        End::Complete | End::TooLarge | End::Incomplete => Ok(inflated),
+    }
 }
 
 /// What the client is told when its body breaks off.

@@ -44,14 +44,18 @@ impl Inspection {
         self.judge_sized(size, Transaction::check_request_headers).await
     }
 
-    /// Phase 2, over the whole body that is inspected; without one where the body streams.
+    /// Phase 2, over the whole body that is inspected; without one where the body streams. `cut`: it is the beginning
+    /// of a longer one.
     ///
     /// # Errors
     /// What a rule decided.
-    pub(crate) async fn request_body(&mut self, body: &[u8]) -> Result<(), Rejection> {
+    pub(crate) async fn request_body(&mut self, body: &[u8], cut: bool) -> Result<(), Rejection> {
         let Some(transaction) = &mut self.0 else { return Ok(()) };
         if let Some(interruption) = transaction.write_request_body(body) {
             return refuse(interruption);
+        }
+        if cut {
+            transaction.cut_request_body();
         }
         self.judge_sized(body.len(), Transaction::check_request_body).await
     }
@@ -174,6 +178,16 @@ impl Verdict {
         if let Some(rule) = self.rule {
             metrics.firewall(rule, self.action);
         }
+    }
+
+    /// Whether there is anything to log of it.
+    pub(crate) fn tells(&self) -> bool {
+        !self.report.matches.is_empty() || !self.report.notes.is_empty()
+    }
+
+    /// What could not be looked at as it should have been.
+    pub(crate) fn notes(&self) -> &[&'static str] {
+        &self.report.notes
     }
 
     /// The rules that matched, for the log.

@@ -80,11 +80,13 @@ async fn stages<D: Downstream>(
     }
 
     route.contract.check_head(&exchange.request)?;
-    let body = body::take(route.body, &exchange.request, &snapshot.shared.budget, downstream).await?;
+    let coding = route.contract.coding(&exchange.request)?;
+    let budget = &snapshot.shared.budget;
+    let body = body::take(route.body, &exchange.request, coding, budget, downstream).await?;
     record.bytes_in = body.read.len() as u64;
-    firewall.request_body(body.inspected()).await?;
-    if !body.more {
-        route.contract.check_body(&exchange.request, &body.read)?;
+    firewall.request_body(body.inspected(), body.cut()).await?;
+    if !body.cut() && !body.more {
+        route.contract.check_body(&exchange.request, body.inspected())?;
     }
 
     let origin = Origin { exchange, inherited, via: &snapshot.via };

@@ -70,6 +70,8 @@ pub(crate) struct BodyPlan {
     pub(crate) limit: Option<usize>,
     /// Of a larger one the first `limit` bytes are inspected and the rest is passed through.
     pub(crate) inspect_prefix: bool,
+    /// How many times its size a compressed body may expand to.
+    pub(crate) max_expansion: usize,
 }
 
 /// What answers.
@@ -145,6 +147,7 @@ impl Compiler<'_> {
                 buffered: held,
                 limit: route.body_limit().map(config::ByteSize::as_usize),
                 inspect_prefix: route.body.over == config::Over::InspectPrefix,
+                max_expansion: route.body.max_expansion as usize,
             },
             contract: guards::contract(&route.body, held, firewall.is_some()).map_err(context)?,
             action: self.action(route).map_err(context)?,

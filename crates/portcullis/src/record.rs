@@ -109,11 +109,12 @@ impl Record {
             duration,
             upstream,
             rejection: self.rejection.as_ref(),
-            firewall: verdict.filter(|_| !matches.is_empty()).map(|verdict| FirewallRecord {
+            firewall: verdict.filter(|verdict| verdict.tells()).map(|verdict| FirewallRecord {
                 action: verdict.action,
                 rule: verdict.rule,
                 score: verdict.score,
                 matches: &matches,
+                notes: verdict.notes(),
             }),
             partial: &partial,
             aborted: self.aborted,

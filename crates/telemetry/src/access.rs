@@ -59,7 +59,7 @@ pub struct AccessRecord<'a> {
     pub upstream: Option<UpstreamRecord<'a>>,
     /// Why the gateway itself answered.
     pub rejection: Option<&'a Rejection>,
-    /// What the firewall saw, if a rule matched.
+    /// What the firewall saw, if a rule matched or it could not see all.
     pub firewall: Option<FirewallRecord<'a>>,
     /// Names of a composition's parts that failed.
     pub partial: &'a [&'a str],
@@ -91,6 +91,8 @@ pub struct FirewallRecord<'a> {
     pub score: i64,
     /// The rules that matched, in order.
     pub matches: &'a [RuleMatch<'a>],
+    /// What it could not look at as it should have, such as the end of a long body.
+    pub notes: &'a [&'a str],
 }
 
 /// One rule that matched.
@@ -203,6 +205,10 @@ impl AccessRecord<'_> {
             inner.key("rules");
             let named = firewall.matches.get(..MAX_RULES).unwrap_or(firewall.matches);
             list(inner.out, named, RuleMatch::write_json);
+            if !firewall.notes.is_empty() {
+                inner.key("notes");
+                list(inner.out, firewall.notes, |note, out| json_string(note.as_bytes(), MAX_VALUE, out));
+            }
             inner.end();
         }
     }
@@ -235,6 +241,9 @@ impl AccessRecord<'_> {
                 out.extend_from_slice(b"=\"");
                 json_text(&redact_matched(matched.variable, matched.value), MAX_MATCHED, out);
                 out.extend_from_slice(b"\")");
+            }
+            for note in firewall.notes {
+                let _ = write!(out, " note=\"{note}\"");
             }
         }
         for part in self.partial {
@@ -411,6 +420,7 @@ mod tests {
             rule: Some(1_000_949),
             score: 10,
             matches: &matches,
+            notes: &["only a part"],
         };
         let (json, human) = lines(&AccessRecord {
             status: 403,
@@ -423,6 +433,8 @@ mod tests {
         assert_eq!(json["firewall"]["rules"][0]["variable"], "ARGS:q");
         assert_eq!(json["firewall"]["rules"][0]["value"], "' OR 1=1--");
         assert_eq!(json["firewall"]["rules"][1]["value"], "[redacted]");
+        assert_eq!(json["firewall"]["notes"], serde_json::json!(["only a part"]));
+        assert!(human.contains(" note=\"only a part\""), "{human}");
         assert!(human.contains(r#"rule=1020001(ARGS:q="' OR 1=1--")"#), "{human}");
     }
 
@@ -455,8 +467,8 @@ mod tests {
             variable in any::<String>(),
         ) {
             let matches = [RuleMatch { rule: 1, variable: &variable, value: &path, message: "m" }];
-            let firewall =
-                FirewallRecord { action: FirewallAction::Log, rule: None, score: 0, matches: &matches };
+            let (action, notes) = (FirewallAction::Log, &[][..]);
+            let firewall = FirewallRecord { action, rule: None, score: 0, matches: &matches, notes };
             let (json, human) = lines(&AccessRecord {
                 path: &path,
                 method: &agent,

@@ -66,7 +66,7 @@ pub mod variable;
 pub use audit::{AuditEngine, AuditLogFormat, AuditLogType, AuditParts, AuditSettings, RelevantStatus};
 pub use byteset::ByteSet;
 pub use compile::{DataFiles, FileSystem, build, build_with, compile};
-pub use overlay::{ExclusionSettings, Overlay, OverlayError, OverlaySettings, RuleSelection};
+pub use overlay::{ExclusionSettings, Overlay, OverlayError, OverlaySettings, Parsers, RuleSelection};
 pub use program::{Program, RuleInfo};
 pub use reference::{DIVERGENCES, Divergence, reference};
 pub use report::{Action, Exclusion, Interruption, Match, Report, SNIPPET, Score};

@@ -25,8 +25,24 @@ pub struct OverlaySettings {
     pub outbound_threshold: Option<u32>,
     /// Most bytes of a request body the firewall takes; `None`: `SecRequestBodyLimit`.
     pub request_body_limit: Option<usize>,
+    /// What is taken apart besides bodies.
+    pub parsers: Parsers,
     /// Rules, or parts of requests, that are left alone.
     pub exclusions: Vec<ExclusionSettings>,
+}
+
+/// What arguments are taken apart as, so that rules see the values in them and not the syntax around these.
+///
+/// A value that is of the kind from its beginning to its end is taken apart and its name stays with an empty value; any
+/// other is looked at as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parsers {
+    /// Values that are JSON objects or arrays: `ARGS:name.json.path`, in up to three layers.
+    pub json: bool,
+    /// GraphQL documents, as the argument `query`, as the member `query` of a JSON body or of an item of a batch, and as
+    /// a body of `application/graphql`: `ARGS:query.graphql.field.argument`. With them the arguments `variables` and
+    /// `extensions` as JSON.
+    pub graphql: bool,
 }
 
 /// One exclusion: some rules, as a whole or for one target.
@@ -91,6 +107,7 @@ pub struct Overlay {
     /// The rules that any of the removals is about.
     pub(crate) touched: RuleBits,
     pub(crate) request_body_limit: usize,
+    pub(crate) parsers: Parsers,
 }
 
 impl Overlay {
@@ -115,6 +132,7 @@ impl Overlay {
             removals: Vec::new(),
             touched: RuleBits::with_capacity(rules),
             request_body_limit: settings.request_body_limit.unwrap_or(program.settings.request_body_limit),
+            parsers: settings.parsers,
         };
         for exclusion in &settings.exclusions {
             overlay.exclude(program, exclusion)?;

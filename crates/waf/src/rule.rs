@@ -104,11 +104,12 @@ pub(crate) enum Processor {
     Json,
     Multipart,
     Xml,
+    GraphQl,
 }
 
 impl Processor {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Urlencoded, Self::Json, Self::Multipart, Self::Xml];
+        let all = [Self::Urlencoded, Self::Json, Self::Multipart, Self::Xml, Self::GraphQl];
         all.into_iter().find(|processor| processor.name().eq_ignore_ascii_case(text.trim()))
     }
 
@@ -118,6 +119,7 @@ impl Processor {
             Self::Json => "JSON",
             Self::Multipart => "MULTIPART",
             Self::Xml => "XML",
+            Self::GraphQl => "GRAPHQL",
         }
     }
 }

@@ -103,7 +103,7 @@ table! {
     RemoteUser "REMOTE_USER" Shape::Planned("who the client is, the identity guard decides; rules see `REQUEST_HEADERS:Authorization`"), true, "The user's name.";
     ReqbodyError "REQBODY_ERROR" Shape::Scalar, true, "1 when the request body could not be parsed.";
     ReqbodyErrorMsg "REQBODY_ERROR_MSG" Shape::Scalar, true, "Why the request body could not be parsed.";
-    ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON, MULTIPART or XML; unset for other bodies.";
+    ReqbodyProcessor "REQBODY_PROCESSOR" Shape::Scalar, true, "URLENCODED, JSON, MULTIPART, XML or GRAPHQL; unset for other bodies.";
     ReqbodyProcessorError "REQBODY_PROCESSOR_ERROR" Shape::Scalar, true, "As REQBODY_ERROR.";
     ReqbodyProcessorErrorMsg "REQBODY_PROCESSOR_ERROR_MSG" Shape::Scalar, true, "As REQBODY_ERROR_MSG.";
     RequestBasename "REQUEST_BASENAME" Shape::Scalar, true, "What follows the path's last slash or backslash.";

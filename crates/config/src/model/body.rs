@@ -18,6 +18,13 @@ pub struct Body {
     pub over: Over,
     /// Media types taken, such as `"application/json"`, `"image/*"` or `"application/*+json"`; others get 415. Empty: all.
     pub content_types: Vec<String>,
+    /// Content codings taken where the body is held: the coding is taken off and what comes out is inspected and
+    /// counted against `limit`, while the upstream gets the body as it was sent. Others, and more than one on top
+    /// of each other, get 415; data that is not of the coding gets 400. Empty: every compressed body gets 415.
+    pub content_encodings: Vec<ContentEncoding>,
+    /// How many times its size a compressed body may expand to; beyond it 413. Up to 64 KiB are never too many.
+    #[schemars(range(min = 1))]
+    pub max_expansion: u32,
     /// Shape of JSON bodies; checked where the media type says JSON and the body is held.
     pub json: Json,
 }
@@ -29,6 +36,13 @@ impl Default for Body {
             limit: None,
             over: Over::Reject,
             content_types: Vec::new(),
+            content_encodings: vec![
+                ContentEncoding::Gzip,
+                ContentEncoding::Deflate,
+                ContentEncoding::Br,
+                ContentEncoding::Zstd,
+            ],
+            max_expansion: 100,
             json: Json::default(),
         }
     }
@@ -48,6 +62,20 @@ pub enum BodyMode {
     Buffer,
     /// The body is passed on as it comes; body rules and JSON limits do not see it.
     Stream,
+}
+
+/// A content coding of request bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentEncoding {
+    /// `gzip` and `x-gzip`.
+    Gzip,
+    /// `deflate`: zlib's format, as the standard has it; without its wrapping the data is refused.
+    Deflate,
+    /// Brotli.
+    Br,
+    /// Zstandard.
+    Zstd,
 }
 
 /// What happens to a body larger than the limit.

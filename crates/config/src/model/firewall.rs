@@ -87,6 +87,23 @@ pub struct RouteFirewall {
     /// Anomaly score at which a response is refused.
     #[schemars(range(min = 1))]
     pub outbound_threshold: Option<u32>,
+    /// What arguments of requests are taken apart as on this route, so that rules see the values in them and not the
+    /// syntax around these.
+    pub parsers: Vec<Parser>,
     /// Left out on this route, besides those of `[firewall]`.
     pub exclusions: Vec<Exclusion>,
+}
+
+/// What an argument of a request is taken apart as. One that is not of the kind from its beginning to its end is
+/// inspected as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Parser {
+    /// JSON objects and arrays in arguments and in strings of JSON bodies, in up to three layers:
+    /// `ARGS:name.json.path`.
+    Json,
+    /// GraphQL documents: the argument `query`, the member `query` of a JSON body or of an item of a batch, and bodies of
+    /// `application/graphql`: `ARGS:query.graphql.field.argument`. Also the arguments `variables` and
+    /// `extensions` as JSON.
+    Graphql,
 }

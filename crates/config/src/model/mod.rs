@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use body::{Body, BodyMode, DuplicateKeys, Json, Over};
+pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
 pub use compose::{Compose, Part};
-pub use firewall::{Exclusion, Firewall, FirewallMode, RouteFirewall};
+pub use firewall::{Exclusion, Firewall, FirewallMode, Parser, RouteFirewall};
 pub use identity::{Algorithm, Identity, Key};
 pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};

@@ -3,7 +3,9 @@
 use crate::shared::Shared;
 use portcullis_config as config;
 use portcullis_config::Config;
-use portcullis_contract::{Contract, DuplicateKeys, JsonShape, Kind, Kinds, LeakGuard, LeakMode, MediaRange};
+use portcullis_contract::{
+    Coding, Contract, DuplicateKeys, JsonShape, Kind, Kinds, LeakGuard, LeakMode, MediaRange,
+};
 use portcullis_http::{Exchange, Rejection};
 use portcullis_identity::{
     Algorithm, Authenticator, Authorizer, AuthorizerSettings, ClaimRule, JwksSource, KeyMaterial, Provider,
@@ -13,7 +15,7 @@ use portcullis_limits::{
     AddressList, AddressSet, Key, Limit, LocalStore, OnFailure, Quota, RateLimiter, Verdict,
 };
 use portcullis_telemetry::LimitMetrics;
-use portcullis_waf::{ExclusionSettings, Mode, OverlaySettings, RuleSelection};
+use portcullis_waf::{ExclusionSettings, Mode, OverlaySettings, Parsers, RuleSelection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -228,7 +230,17 @@ pub(super) fn contract(body: &config::Body, held: bool, firewall: bool) -> Resul
         json: held.then_some(shape),
         json_also: Vec::new(),
         inspected: held && firewall,
+        codings: body.content_encodings.iter().map(coding).collect(),
     })
+}
+
+fn coding(encoding: &config::ContentEncoding) -> Coding {
+    match encoding {
+        config::ContentEncoding::Gzip => Coding::Gzip,
+        config::ContentEncoding::Deflate => Coding::Deflate,
+        config::ContentEncoding::Br => Coding::Brotli,
+        config::ContentEncoding::Zstd => Coding::Zstd,
+    }
 }
 
 /// What of answers must not leave; `None` where nothing is searched for.
@@ -277,6 +289,10 @@ pub(super) fn overlay(
         request_body_limit: Some(
             firewall.request_body_limit.as_usize().max(body_limit.map_or(0, config::ByteSize::as_usize)),
         ),
+        parsers: Parsers {
+            json: route.parsers.contains(&config::Parser::Json),
+            graphql: route.parsers.contains(&config::Parser::Graphql),
+        },
         exclusions: firewall.exclusions.iter().chain(&route.exclusions).flat_map(exclusion).collect(),
     }
 }

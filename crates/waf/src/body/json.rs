@@ -1,4 +1,4 @@
-//! JSON bodies as arguments: `{"a":[{"b":1}]}` gives `json.a.0.b` = `1`.
+//! JSON as arguments: `{"a":[{"b":1}]}` gives `json.a.0.b` = `1`.
 //!
 //! A key with an array or nothing in it is an argument too, with an empty value: the array's index would otherwise hide
 //! the key's end, `{}` the key, and attacks stand in keys as well.
@@ -14,6 +14,8 @@ use crate::transform::hex_value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
     Syntax(usize),
+    /// The input ends before the document does; all there is of it might be the beginning of one.
+    End(usize),
     Depth,
     TooManyArguments,
     /// Long keys repeated over many values would take far more memory than the body did.
@@ -27,7 +29,9 @@ const NAMES_ALLOWANCE: usize = 64 << 10;
 impl Error {
     pub(crate) fn message(self) -> String {
         match self {
-            Self::Syntax(at) => format!("JSON parsing error: unexpected byte or end at offset {at}"),
+            Self::Syntax(at) | Self::End(at) => {
+                format!("JSON parsing error: unexpected byte or end at offset {at}")
+            }
             Self::Depth => "JSON parsing error: nested deeper than SecRequestBodyJsonDepthLimit".to_owned(),
             Self::TooManyArguments => "JSON parsing error: more arguments than SecArgumentsLimit".to_owned(),
             Self::Names => "JSON parsing error: the names of the values are too long altogether".to_owned(),
@@ -47,24 +51,25 @@ struct Parser<'a> {
     path: Vec<u8>,
     frames: Vec<Frame>,
     text: Vec<u8>,
+    /// The path ends in a key of which nothing has been handed out yet.
+    key_pending: bool,
     /// Bytes of names that may still be handed out.
     names: usize,
 }
 
-/// Parses a whole document and hands every scalar to the sink.
-pub(crate) fn parse(input: &[u8], depth: usize, sink: &mut dyn Sink) -> Result<(), Error> {
+/// Parses a whole document and hands every scalar to the sink, under names that begin with `root`.
+pub(crate) fn parse(input: &[u8], root: &[u8], depth: usize, sink: &mut dyn Sink) -> Result<(), Error> {
     let input = input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input);
     let names = NAMES_ALLOWANCE + input.len().saturating_mul(NAMES_FACTOR);
-    let mut parser =
-        Parser { input, at: 0, path: b"json".to_vec(), frames: Vec::new(), text: Vec::new(), names };
-    loop {
-        parser.space();
-        let opened = parser.value(depth, sink)?;
-        if !opened && !parser.close()? {
-            parser.space();
-            return if parser.at == input.len() { Ok(()) } else { Err(parser.syntax()) };
-        }
+    let (path, frames, text) = (root.to_vec(), Vec::new(), Vec::new());
+    let mut parser = Parser { input, at: 0, path, frames, text, key_pending: false, names };
+    let result = parser.document(depth, sink);
+    // A key whose value is broken still was data.
+    if result.is_err() && parser.key_pending {
+        parser.spend()?;
+        emit(sink, &parser.path, b"")?;
     }
+    result
 }
 
 impl<'a> Parser<'a> {
@@ -72,8 +77,19 @@ impl<'a> Parser<'a> {
         self.input.get(self.at).copied()
     }
 
+    fn document(&mut self, depth: usize, sink: &mut dyn Sink) -> Result<(), Error> {
+        loop {
+            self.space();
+            let opened = self.value(depth, sink)?;
+            if !opened && !self.close()? {
+                self.space();
+                return if self.peek().is_none() { Ok(()) } else { Err(self.syntax()) };
+            }
+        }
+    }
+
     fn syntax(&self) -> Error {
-        Error::Syntax(self.at)
+        if self.peek().is_some() { Error::Syntax(self.at) } else { Error::End(self.at) }
     }
 
     fn space(&mut self) {
@@ -113,8 +129,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Counts the current name against what names may take.
+    /// Counts the current name, which is about to be handed out, against what names may take.
     fn spend(&mut self) -> Result<(), Error> {
+        self.key_pending = false;
         self.names = self.names.checked_sub(self.path.len()).ok_or(Error::Names)?;
         Ok(())
     }
@@ -154,6 +171,7 @@ impl<'a> Parser<'a> {
         }
         let complete = self.string();
         self.path.extend_from_slice(&self.text);
+        self.key_pending = true;
         complete?;
         self.space();
         self.expect(b':')
@@ -201,6 +219,8 @@ impl<'a> Parser<'a> {
         let text = self.input.get(start..self.at).unwrap_or_default();
         if matches!(text, b"true" | b"false" | b"null") || is_number(text) {
             Ok(text)
+        } else if self.peek().is_none() && begins_a_scalar(text) {
+            Err(Error::End(start))
         } else {
             Err(Error::Syntax(start))
         }
@@ -261,7 +281,8 @@ impl<'a> Parser<'a> {
     }
 
     fn four_digits(&self, offset: usize) -> Result<u32, Error> {
-        let digits = self.input.get(self.at + offset..self.at + offset + 4).ok_or(self.syntax())?;
+        let cut = Error::End(self.input.len());
+        let digits = self.input.get(self.at + offset..self.at + offset + 4).ok_or(cut)?;
         digits
             .iter()
             .try_fold(0, |code, &digit| Ok(code << 4 | u32::from(hex_value(digit).ok_or(self.syntax())?)))
@@ -272,8 +293,14 @@ fn emit(sink: &mut dyn Sink, path: &[u8], value: &[u8]) -> Result<(), Error> {
     if sink.argument(path, value) { Ok(()) } else { Err(Error::TooManyArguments) }
 }
 
+/// Whether more input could make a scalar of it.
+fn begins_a_scalar(text: &[u8]) -> bool {
+    let words: [&[u8]; 3] = [b"true", b"false", b"null"];
+    words.iter().any(|word| word.starts_with(text)) || is_number(&[text, b"0"].concat())
+}
+
 /// RFC 8259's grammar of numbers.
-fn is_number(text: &[u8]) -> bool {
+pub(super) fn is_number(text: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let whole = digits(text);
@@ -312,7 +339,7 @@ mod tests {
 
     fn run(input: &str, depth: usize) -> (Vec<(String, String)>, Result<(), Error>) {
         let mut sink = Collect(Vec::new(), 100);
-        let result = parse(input.as_bytes(), depth, &mut sink);
+        let result = parse(input.as_bytes(), b"json", depth, &mut sink);
         (sink.0, result)
     }
 
@@ -338,10 +365,12 @@ mod tests {
             (r#"[[],{},[1]]"#, "json.2.0=1"),
             (r#"{"a":[],"b":{},"c":{"d":[{}]}}"#, "json.a= json.b= json.c.d="),
             (r#"{"k\u0041\n":"\ud83d\ude00\ud800"}"#, "json.kA\n=\u{1f600}\u{fffd}"),
-            (r#"{"a":"kept","b":}"#, "json.a=kept !"),
+            (r#"{"a":"kept","b":}"#, "json.a=kept json.b= !"),
+            (r#"{"a":{"b":{"c"#, "json.a.b.c= !"),
+            (r#"{"a" 1}"#, "json.a= !"),
             (r#"{"a":"cut off"#, "json.a=cut off !"),
             (r#"{"a":1} x"#, "json.a=1 !"),
-            (r#"{"a":01}"#, "!"),
+            (r#"{"a":01}"#, "json.a= !"),
             (r#"{"a":1,}"#, "json.a=1 !"),
             ("[1,]", "json.0=1 !"),
             ("", "!"),
@@ -361,11 +390,27 @@ mod tests {
         assert_eq!(run(&long, 3).1, Err(Error::Names));
     }
 
+    /// Wherever a document is cut off, it is the beginning of one; what is wrong before its end is not.
+    #[test]
+    fn ends() {
+        let document = r#"{"a\u0041":[1.5e+3,-0,true,{"b":null}],"c":"\ud83d\ude00x"} "#;
+        for cut in 0..document.len() - 2 {
+            let result = run(&document[..cut], 10).1;
+            assert!(matches!(result, Err(Error::End(_))), "{} {result:?}", &document[..cut]);
+        }
+        for wrong in
+            ["{\"a\":tru}", "[SELECT", "[1 2", "[01", "[\"\\x", "}", "[1]]", "{1", "[\"\\u00g0\"", "nulll"]
+        {
+            let result = run(wrong, 10).1;
+            assert!(matches!(result, Err(Error::Syntax(_))), "{wrong} {result:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes(input in prop::collection::vec(prop::sample::select(br#"{}[]",:\u0a1-e. tnf"#.to_vec()), 0..60)) {
             let mut sink = Collect(Vec::new(), 100);
-            let ours = parse(&input, 20, &mut sink);
+            let ours = parse(&input, b"json", 20, &mut sink);
             let theirs = serde_json::from_slice::<&serde_json::value::RawValue>(&input);
             // Everything the reference accepts is accepted; its limits aside, the converse holds as well.
             if theirs.is_ok() {

@@ -1,5 +1,6 @@
 //! A transaction: one request and its response on their way through the rules.
 
+mod arguments;
 mod clock;
 mod effects;
 mod engine;
@@ -152,9 +153,18 @@ impl Transaction {
         if bytes.len() <= room {
             return None;
         }
-        state.request_body_full = true;
-        state.set_scalar(Var::InboundDataError, b"1");
+        state.cut_request_body();
         self.over_limit(action, Phase::RequestBody, 413, "request body longer than the limit")
+    }
+
+    /// Says that the body goes on beyond what was written and that nobody will see the rest: as if it had reached its
+    /// limit under `ProcessPartial`.
+    pub fn cut_request_body(&mut self) {
+        if self.wants_request_body()
+            && let Some(state) = self.active()
+        {
+            state.cut_request_body();
+        }
     }
 
     /// Phase 2: the request is complete. To be called for requests without a body as well.

@@ -120,6 +120,8 @@ impl State {
             |name: &[u8]| media_type.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name));
         self.processor = if media_type.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
             Some(Processor::Urlencoded)
+        } else if self.parsers.graphql && media_type.eq_ignore_ascii_case(b"application/graphql") {
+            Some(Processor::GraphQl)
         } else {
             is(b"multipart/form-data").then_some(Processor::Multipart)
         };

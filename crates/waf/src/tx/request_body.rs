@@ -1,7 +1,8 @@
 //! From the request body to variables.
 
+use super::arguments::Arguments;
 use super::state::State;
-use crate::body::{Sink, json, multipart, urlencoded, xml};
+use crate::body::{Sink, graphql, json, multipart, urlencoded, xml};
 use crate::program::Program;
 use crate::rule::Processor;
 use crate::settings::Settings;
@@ -11,6 +12,11 @@ use multipart::Flag;
 
 /// Said in the report when arguments went uninspected.
 const NOTE_ARGUMENTS: &str = "arguments beyond SecArgumentsLimit were not inspected one by one";
+
+/// Said in the report when there was more of the body than the limit.
+const NOTE_CUT: &str = "only the beginning of the request body was inspected";
+/// Said in the report when a processor stopped before the body's end.
+const NOTE_ERROR: &str = "the request body could not be taken apart to its end";
 
 /// The flags of a multipart body as rules see them.
 const FLAGS: [(Flag, Var); 11] = [
@@ -57,6 +63,7 @@ impl State {
             Some(Processor::Json) => self.json(&body, settings),
             Some(Processor::Multipart) => self.multipart(&body, settings),
             Some(Processor::Xml) => self.xml(&body, &program.xml_paths),
+            Some(Processor::GraphQl) => self.graphql(&body, settings),
             None => false,
         };
         let files = self.values.get(self.stored_scalar(Var::FilesCombinedSize));
@@ -65,17 +72,24 @@ impl State {
             self.set_scalar(Var::InboundDataError, b"1");
             self.body_error("the body without its files is longer than SecRequestBodyNoFilesLimit");
         }
-        // What could not be parsed is looked at as it is.
-        if !parsed || self.force_body {
+        // What could not be parsed is looked at as it is, and so is what was cut off: its end may stand in no variable.
+        if !parsed || self.force_body || self.request_body_full {
             self.set_scalar(Var::RequestBody, &body);
         }
         self.request_body = body;
     }
 
+    /// The body is longer than what is kept of it.
+    pub(super) fn cut_request_body(&mut self) {
+        self.request_body_full = true;
+        self.set_scalar(Var::InboundDataError, b"1");
+        self.note(NOTE_CUT);
+    }
+
     /// Parses urlencoded text into the arguments of the query or of the body.
     pub(super) fn urlencoded(&mut self, input: &[u8], settings: &Settings, body: bool) {
         let mut buffers = std::mem::take(&mut self.pair);
-        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body };
+        let mut sink = Arguments::new(self, settings, input.len(), body);
         let outcome = urlencoded::parse(input, settings.argument_separator, &mut buffers, &mut sink);
         self.pair = buffers;
         if outcome.invalid_encoding {
@@ -91,6 +105,7 @@ impl State {
 
     /// The body could not be taken apart as a whole: for rules to decide about.
     fn body_error(&mut self, message: &str) {
+        self.note(NOTE_ERROR);
         for var in [Var::ReqbodyError, Var::ReqbodyProcessorError] {
             self.set_scalar(var, b"1");
         }
@@ -101,19 +116,37 @@ impl State {
 
     /// Whether the body was JSON to its end.
     fn json(&mut self, body: &[u8], settings: &Settings) -> bool {
-        let mut sink = Arguments { state: self, limit: settings.arguments_limit, body: true };
-        let Err(error) = json::parse(body, settings.json_depth_limit, &mut sink) else { return true };
-        self.body_error(&error.message());
-        false
+        let mut sink = Arguments::new(self, settings, body.len(), true);
+        let result = json::parse(body, b"json", settings.json_depth_limit, &mut sink);
+        match result {
+            Ok(()) => true,
+            // That its end is missing is our doing.
+            Err(json::Error::End(_)) if self.request_body_full => true,
+            Err(error) => {
+                self.body_error(&error.message());
+                false
+            }
+        }
+    }
+
+    /// Whether the body was a GraphQL document to its end.
+    fn graphql(&mut self, body: &[u8], settings: &Settings) -> bool {
+        let mut sink = Arguments::new(self, settings, body.len(), true);
+        let complete = graphql::parse(body, b"graphql", &mut sink).is_ok();
+        if !complete && !self.request_body_full {
+            self.body_error("GraphQL parsing error: not an executable document, or beyond the limits");
+        }
+        complete
     }
 
     /// Whether the body was a form to its end.
     fn multipart(&mut self, body: &[u8], settings: &Settings) -> bool {
         let content_type = self.content_type();
         let mut parser = multipart::Parser::new(self.values.get(content_type), settings.upload_file_limit);
-        let mut form = Form { state: self, limit: settings.arguments_limit, size: 0 };
+        let cut = self.request_body_full;
+        let mut form = Form { state: self, settings, length: body.len(), size: 0 };
         parser.push(body, &mut form);
-        let outcome = parser.finish(&mut form);
+        let outcome = parser.finish(cut, &mut form);
         let size = form.size.to_string();
         self.set_scalar(Var::FilesCombinedSize, size.as_bytes());
         let mut flag = |var: Var, raised: bool| self.set_scalar(var, if raised { b"1" } else { b"0" });
@@ -133,7 +166,7 @@ impl State {
 
     /// Whether the body was XML to its end.
     fn xml(&mut self, body: &[u8], paths: &[xml::Path]) -> bool {
-        let result = xml::parse(body, paths, &mut |path, value| {
+        let result = xml::parse(body, paths, self.request_body_full, &mut |path, value| {
             let entry = self.entry(path.source().as_bytes(), value);
             self.xml.push(entry);
         });
@@ -143,30 +176,12 @@ impl State {
     }
 }
 
-/// Takes arguments until the limit of the whole request is reached.
-struct Arguments<'a> {
-    state: &'a mut State,
-    limit: usize,
-    body: bool,
-}
-
-impl Sink for Arguments<'_> {
-    fn argument(&mut self, name: &[u8], value: &[u8]) -> bool {
-        if self.state.args_get.len() + self.state.args_post.len() >= self.limit {
-            return false;
-        }
-        let part = Sources::own(if self.body { Var::ArgsPost } else { Var::ArgsGet });
-        let entry = self.state.entry_of(part, name, value);
-        let list = if self.body { &mut self.state.args_post } else { &mut self.state.args_get };
-        list.push(entry);
-        true
-    }
-}
-
 /// Takes the parts of a multipart body.
 struct Form<'a> {
     state: &'a mut State,
-    limit: usize,
+    settings: &'a Settings,
+    /// Bytes of the whole body.
+    length: usize,
     /// Bytes of all files.
     size: usize,
 }
@@ -180,11 +195,11 @@ impl multipart::Parts for Form<'_> {
     fn field(&mut self, name: &[u8], value: &[u8]) -> bool {
         let part = self.state.entry(name, name);
         self.state.upload.parts.push(part);
-        Arguments { state: self.state, limit: self.limit, body: true }.argument(name, value)
+        Arguments::new(self.state, self.settings, self.length, true).argument(name, value)
     }
 
     fn file(&mut self, name: &[u8], file_name: &[u8], extended: Option<&[u8]>, size: usize) -> bool {
-        if self.state.upload.files.len() >= self.limit {
+        if self.state.upload.files.len() >= self.settings.arguments_limit {
             return false;
         }
         self.size += size;

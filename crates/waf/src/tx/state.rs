@@ -12,7 +12,7 @@ use super::values::{Span, ValueId, Values};
 use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
 use crate::operator::{Caches, PatternId};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Parsers};
 use crate::program::{Program, RuleBits, RuleIx, TargetRemoval};
 use crate::report::{Interruption, Match};
 use crate::rule::{Mode, Processor};
@@ -117,6 +117,7 @@ pub(crate) struct State {
     pub(crate) audit_engine: AuditEngine,
     pub(crate) audit_parts: AuditParts,
     pub(crate) processor: Option<Processor>,
+    pub(crate) parsers: Parsers,
     pub(crate) force_body: bool,
     pub(crate) request_body_access: bool,
     pub(crate) response_body_access: bool,
@@ -174,6 +175,7 @@ impl Default for State {
             audit_engine: AuditEngine::default(),
             audit_parts: AuditParts::default(),
             processor: None,
+            parsers: Parsers::default(),
             force_body: false,
             request_body_access: false,
             response_body_access: false,
@@ -261,6 +263,7 @@ impl State {
         self.audit_engine = program.settings.audit.engine;
         self.audit_parts = program.settings.audit.parts;
         self.processor = None;
+        self.parsers = overlay.parsers;
         self.force_body = false;
         self.request_body_access = program.settings.request_body_access;
         self.response_body_access = program.settings.response_body_access;

@@ -87,7 +87,7 @@ impl Validator<'_> {
                 Mode::parse(argument).ok_or_else(|| "expected On, DetectionOnly or Off".to_owned())?,
             ),
             "requestbodyprocessor" => {
-                let expected = || "expected URLENCODED, JSON, MULTIPART or XML".to_owned();
+                let expected = || "expected URLENCODED, JSON, MULTIPART, XML or GRAPHQL".to_owned();
                 CtlDef::BodyProcessor(Processor::parse(argument).ok_or_else(expected)?)
             }
             "forcerequestbodyvariable" => CtlDef::ForceBody(on_off()?),

@@ -56,6 +56,10 @@ impl Flags {
         self.0 |= 1 << flag as u8;
     }
 
+    const fn lower(&mut self, flag: Flag) {
+        self.0 &= !(1 << flag as u8);
+    }
+
     /// Whether any of them counts as an error of the strict grammar: all but lines that end as they should.
     pub(crate) const fn strict_error(self) -> bool {
         self.0 & !(1 << Flag::CrlfLine as u8) != 0
@@ -178,9 +182,12 @@ impl Parser {
         }
     }
 
-    /// The body is complete.
-    pub(crate) fn finish(mut self, out: &mut dyn Parts) -> Outcome {
+    /// The body is complete, or there is more of it that nobody will see (`cut`).
+    pub(crate) fn finish(mut self, cut: bool, out: &mut dyn Parts) -> Outcome {
         let rest = std::mem::take(&mut self.line);
+        if cut && self.outcome.error.is_none() && matches!(self.place, Place::Headers | Place::Data) {
+            return self.finish_cut(&rest, out);
+        }
         if self.outcome.error.is_none() && !rest.is_empty() {
             self.take_line(&rest, out);
         }
@@ -195,6 +202,25 @@ impl Parser {
             let line_end = std::mem::take(&mut self.part.line_end);
             self.part.append(line_end);
             self.end_part(out);
+        }
+        self.outcome
+    }
+
+    /// Hands over the part that was cut off. What its last line would have become cannot be told.
+    fn finish_cut(mut self, rest: &[u8], out: &mut dyn Parts) -> Outcome {
+        if self.place == Place::Headers {
+            self.part.headers.extend_from_slice(rest);
+            self.part.ends.push(self.part.headers.len());
+        } else {
+            let line_end = std::mem::take(&mut self.part.line_end);
+            self.part.append(line_end);
+            self.part.append(rest);
+        }
+        let flags = self.outcome.flags;
+        self.end_part(out);
+        // That a part is not whole is our doing.
+        if !flags.has(Flag::InvalidPart) {
+            self.outcome.flags.lower(Flag::InvalidPart);
         }
         self.outcome
     }

@@ -6,6 +6,7 @@
 
 mod path;
 
+use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
@@ -25,6 +26,8 @@ const TEXT_ALLOWANCE: usize = 64 << 10;
 /// Why a body is no XML, for REQBODY_ERROR_MSG.
 pub(crate) type Error = &'static str;
 
+const NOT_READABLE: Error = "the document is not in the encoding it declares.";
+
 /// Takes a path and a value it was found to name.
 pub(crate) type Sink<'a> = dyn FnMut(&Path, &[u8]) + 'a;
 
@@ -40,10 +43,15 @@ struct Parser<'a> {
     /// Bytes that may still be handed over.
     budget: usize,
     root_seen: bool,
+    cut: bool,
 }
 
-/// Parses a document and hands over what the paths name.
-pub(crate) fn parse(body: &[u8], paths: &[Path], sink: &mut Sink<'_>) -> Result<(), Error> {
+/// Longest tag, comment or other markup that a document which goes on elsewhere may end in: what stands in it is not
+/// handed over.
+const CUT_MARKUP: usize = 1024;
+
+/// Parses a document and hands over what the paths name. `cut`: there is more of it that nobody will see.
+pub(crate) fn parse(body: &[u8], paths: &[Path], cut: bool, sink: &mut Sink<'_>) -> Result<(), Error> {
     let mut parser = Parser {
         paths,
         starts: Vec::new(),
@@ -52,8 +60,11 @@ pub(crate) fn parse(body: &[u8], paths: &[Path], sink: &mut Sink<'_>) -> Result<
         nodes: 0,
         budget: TEXT_ALLOWANCE + body.len().saturating_mul(TEXT_FACTOR),
         root_seen: false,
+        cut,
     };
-    let result = parser.document(&String::from_utf8_lossy(body), std::str::from_utf8(body).is_ok(), sink);
+    // A character that is cut in two is none that is broken.
+    let utf8 = std::str::from_utf8(body).map_or_else(|error| cut && error.error_len().is_none(), |_| true);
+    let result = parser.document(&String::from_utf8_lossy(body), utf8, sink);
     // What is still open after an error is handed over as far as it goes.
     while !parser.starts.is_empty() && parser.close(sink).is_ok() {}
     result
@@ -65,7 +76,8 @@ impl Parser<'_> {
         if document.contains('\0') {
             return Err("NUL byte in the document (or an encoding of more than one byte).");
         }
-        let mut reader = Reader::from_str(document.strip_prefix('\u{feff}').unwrap_or(document));
+        let document = document.strip_prefix('\u{feff}').unwrap_or(document);
+        let mut reader = Reader::from_str(document);
         reader.config_mut().enable_all_checks(true);
         let mut readable = utf8;
         loop {
@@ -77,13 +89,23 @@ impl Parser<'_> {
                 }
                 Ok(Event::Eof) => break,
                 Ok(event) => self.event(event, sink)?,
+                Err(error) if self.cut => {
+                    let begin = usize::try_from(reader.error_position()).unwrap_or_default();
+                    if is_cut_off(&error, document.len().saturating_sub(begin)) {
+                        break;
+                    }
+                    return Err("not well-formed.");
+                }
                 Err(_) => return Err("not well-formed."),
             }
+        }
+        if self.cut {
+            return if readable { Ok(()) } else { Err(NOT_READABLE) };
         }
         if !self.starts.is_empty() || !self.root_seen {
             return Err("the document ends too early.");
         }
-        if readable { Ok(()) } else { Err("the document is not in the encoding it declares.") }
+        if readable { Ok(()) } else { Err(NOT_READABLE) }
     }
 
     fn event(&mut self, event: Event<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
@@ -197,6 +219,19 @@ impl Parser<'_> {
     fn spend(&mut self, bytes: usize) -> Result<(), Error> {
         self.budget = self.budget.checked_sub(bytes).ok_or("the same text under too many paths.")?;
         Ok(())
+    }
+}
+
+/// Whether markup that could not be read for the end of the input, `length` bytes before it, may be whole in the part
+/// that is not there.
+fn is_cut_off(error: &quick_xml::Error, length: usize) -> bool {
+    match error {
+        // What begins like a document type is refused as one.
+        quick_xml::Error::Syntax(SyntaxError::UnclosedDoctype) => false,
+        quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => length < "<![CDATA[".len(),
+        quick_xml::Error::Syntax(_) => length <= CUT_MARKUP,
+        quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => length <= "&#x0010ffff".len(),
+        _ => false,
     }
 }
 

@@ -4,9 +4,13 @@ use super::*;
 
 /// What the path finds, then the error.
 fn find(path: &str, body: &[u8]) -> String {
+    find_in(path, body, false)
+}
+
+fn find_in(path: &str, body: &[u8], cut: bool) -> String {
     let paths = [Path::parse(path).unwrap()];
     let mut found = Vec::new();
-    let result = parse(body, &paths, &mut |_, value| {
+    let result = parse(body, &paths, cut, &mut |_, value| {
         found.push(String::from_utf8_lossy(value).into_owned());
     });
     found.extend(result.err().map(|error| format!("!{}", error)));
@@ -71,6 +75,28 @@ fn documents() {
     }
     assert_eq!(find("/*", b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe9 x</a>"), "\u{fffd} x");
     assert_eq!(find("/*", b"<a>\xe9 x</a>"), "\u{fffd} x|!the document is not in the encoding it declares.");
+}
+
+/// A document that goes on where nobody looks is not broken, wherever that is, and its text so far is handed over.
+#[test]
+fn cut_off() {
+    for length in 0..ORDER.len() {
+        let found = find_in("/*", &ORDER.as_bytes()[..length], true);
+        assert!(!found.contains('!'), "{}: {found}", &ORDER[..length]);
+    }
+    assert_eq!(find_in("/*", b"<a>\xe2\x82", true), "\u{fffd}");
+    for (body, expected) in [
+        ("<a><b>evil", "evil|evil"),
+        ("<a>x</b>", "x|!not well-formed."),
+        ("<a>x<!DOCTYPE", "x|!not well-formed."),
+        ("<a>x<!junk and more", "x|!not well-formed."),
+        ("<a>x&amp and more", "x|!not well-formed."),
+        ("<a>\u{e9}", "\u{e9}"),
+    ] {
+        assert_eq!(find_in("//*", body.as_bytes(), true), expected, "{body}");
+    }
+    let hidden = format!("<a b='{}", "evil ".repeat(300));
+    assert!(find_in("//@*", hidden.as_bytes(), true).ends_with("!not well-formed."));
 }
 
 #[test]
