@@ -128,7 +128,8 @@ fn i1_what_cannot_be_taken_off_is_refused() {
         ("a bomb", "/all", &["Content-Encoding: gzip"][..], bomb.clone(), 413),
         ("within a bomb, a bomb", "/all", &["Content-Encoding: gzip"], gzip(&bomb), 413),
         ("beneath the coding, another", "/all", &["Content-Encoding: gzip"], gzip(&good), 400),
-        ("a bomb where a prefix is inspected", "/prefix", &["Content-Encoding: gzip"], bomb, 413),
+        // Its first 4 KiB are inspected, and how far the rest expands nobody asks.
+        ("a bomb where a prefix is inspected", "/prefix", &["Content-Encoding: gzip"], bomb, 200),
         ("not coded", "/all", &["Content-Encoding: gzip"], GOOD.as_bytes().to_vec(), 400),
         ("cut off", "/all", &["Content-Encoding: gzip"], good[..good.len() - 9].to_vec(), 400),
         ("junk behind", "/all", &["Content-Encoding: gzip"], [good.clone(), b"junk".to_vec()].concat(), 400),
@@ -146,7 +147,7 @@ fn i1_what_cannot_be_taken_off_is_refused() {
             assert_eq!(response.header("accept-encoding"), Some(accept), "{name}");
         }
     }
-    assert_eq!(origin.count(), 1);
+    assert_eq!(origin.count(), 2);
     for reason in ["coding", "content_coding"] {
         let line = gateway.wait_for_line(|line| line.contains(&format!(r#""reason":"{reason}""#)));
         assert!(line.contains(r#""stage":"contract""#), "{line}");
