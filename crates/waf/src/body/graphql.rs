@@ -460,7 +460,7 @@ mod tests {
         fn any_words(words in prop::collection::vec(prop::sample::select(vec![
             "{", "}", "(", ")", "[", "]", ":", "$", "@", "!", "=", "...", "on", "query", "a", "1", "-", "\"", "\"\"\"", "\\", "\\u", "#", "\n", " ", "null", "fragment",
         ]), 0..40)) {
-            run(&words.concat());
+            let _ = run(&words.concat());
         }
 
         /// Any text survives being written as a string.
