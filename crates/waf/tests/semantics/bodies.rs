@@ -42,7 +42,7 @@ fn json() {
         (r#""root""#, " ARGS:json=root"),
         ("7", " ARGS:json=7"),
         // What came before an error stays, and the text is there as well.
-        (r#"{"a":"evil","b":}"#, " ARGS:json.a=evil raw error"),
+        (r#"{"a":"evil","b":}"#, " ARGS:json.a=evil ARGS:json.b= raw error"),
         (r#"{"a":"evil"#, " ARGS:json.a=evil raw error"),
         (r#"{"a":1}{"b":2}"#, " ARGS:json.a=1 raw error"),
         ("{'a':1}", " raw error"),
