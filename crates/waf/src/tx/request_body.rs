@@ -6,7 +6,6 @@ use crate::body::{Sink, graphql, json, multipart, urlencoded, xml};
 use crate::program::Program;
 use crate::rule::Processor;
 use crate::settings::Settings;
-use crate::sources::Sources;
 use crate::variable::Var;
 use multipart::Flag;
 
