@@ -230,7 +230,7 @@ mod tests {
     /// Whether the inspection left the thread free while it went on, and what it came to.
     async fn inspected(body: &[u8]) -> (bool, Result<(), Rejection>) {
         let mut inspection = inspection();
-        let mut judged = std::pin::pin!(inspection.request_body(body));
+        let mut judged = std::pin::pin!(inspection.request_body(body, false));
         let mut left = false;
         let verdict = std::future::poll_fn(|context| {
             let polled = judged.as_mut().poll(context);
