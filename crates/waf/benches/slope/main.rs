@@ -1,8 +1,8 @@
 //! How the firewall's cost grows with what it is given: `cargo bench -p portcullis-waf --bench slope`.
 //!
 //! Each shipped rule and each rule of CRS, alone, against inputs made for it; then whole requests against all rules.
-//! Costs are processor time of the thread, the least of several runs; a slope is that of the logarithm of the cost over
-//! the logarithm of the size: 1 is linear. What is above the bound at first is measured again, longer, at more sizes.
+//! Costs are processor time of the thread, the least of several samples; a slope is that of the logarithm of the cost
+//! over the logarithm of the size: 1 is linear. What is above the bound at first is measured again, longer, at more sizes.
 //! Ends with an error when a slope stays above it.
 //!
 //! Arguments other than those of cargo select rules and requests by name: `-- 942`, `-- JSON`.
@@ -32,6 +32,9 @@ const BOUND: f64 = 1.1;
 /// The slope between two sizes from which on more sizes are measured, and longer.
 const SUSPECT: f64 = 1.05;
 const SIZES: [usize; 5] = [8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
+
+/// The largest body that is taken by default, with some room for what surrounds the text in it.
+const LARGE: usize = (1 << 20) - (8 << 10);
 
 /// What a rule or request costs at each size, in microseconds.
 struct Row {
@@ -63,18 +66,19 @@ fn thread_time() -> f64 {
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
-/// The least time of one run, in microseconds: at least `least` runs, and so many as fit into `budget` microseconds.
-fn cost(least: usize, budget: f64, mut run: impl FnMut()) -> f64 {
-    let (mut best, mut spent, mut runs) = (f64::MAX, 0.0, 0);
-    while runs < least || (spent < budget && runs < 2000) {
-        let begun = thread_time();
+/// The time of one run in microseconds, from a sample of at least `sample` microseconds. Samples of all sizes are equally
+/// long: on a shared machine a short one would more often find the neighbours asleep.
+fn cost(sample: f64, run: &dyn Fn()) -> f64 {
+    let begun = thread_time();
+    let mut runs = 0.0;
+    loop {
         run();
+        runs += 1.0;
         let taken = thread_time() - begun;
-        best = best.min(taken);
-        spent += taken;
-        runs += 1;
+        if taken >= sample {
+            return (taken / runs).max(0.1);
+        }
     }
-    best.max(0.1)
 }
 
 fn send(program: &Arc<Program>, overlay: &Arc<Overlay>, request: &Request) {
@@ -93,12 +97,31 @@ fn send(program: &Arc<Program>, overlay: &Arc<Overlay>, request: &Request) {
     std::hint::black_box(transaction.finish());
 }
 
-/// Measures at two sizes; when that looks worse than the bound, at all of them and longer.
-fn measure(name: String, run: impl Fn(usize) -> f64, again: impl Fn(usize) -> f64) -> Row {
-    let ends = [SIZES[0], SIZES[3]];
-    let mut row = Row { name, costs: ends.map(|size| (size, run(size))).to_vec() };
+/// Measures at two sizes; when that looks worse than the bound, at all of them, longer and several times: what is not
+/// in the rule goes away.
+fn measure(name: String, make: impl Fn(usize) -> Request, send: impl Fn(&Request)) -> Row {
+    let mut row = Row { name, costs: vec![(SIZES[0], f64::MAX), (SIZES[3], f64::MAX)] };
+    let round = |row: &mut Row, sample: f64| {
+        for (size, least) in &mut row.costs {
+            let request = make(*size);
+            send(&request);
+            *least = least.min(cost(sample, &|| send(&request)));
+        }
+    };
+    for _ in 0..2 {
+        round(&mut row, 300.0);
+    }
     if row.slope() > SUSPECT {
-        row.costs = SIZES.map(|size| (size, again(size))).to_vec();
+        row.costs = SIZES.map(|size| (size, f64::MAX)).to_vec();
+        for _ in 0..4 {
+            round(&mut row, 3_000.0);
+        }
+        for _ in 0..16 {
+            if row.slope() <= BOUND {
+                break;
+            }
+            round(&mut row, 6_000.0);
+        }
     }
     row
 }
@@ -116,13 +139,11 @@ fn of_rules(set: &str, rules: &mut Rules) -> Vec<Row> {
             if !wanted(&name) {
                 continue;
             }
-            let time = |size: usize, least: usize, budget: f64| {
-                let input = recipe.fill(size);
-                let fields = vec![(rules::FIELD.to_vec(), input)];
-                let request = Request { target: b"/".to_vec(), fields, body: Vec::new() };
-                cost(least, budget, || send(&case.program, &case.overlay, &request))
+            let make = |size: usize| {
+                let fields = vec![(rules::FIELD.to_vec(), recipe.fill(size))];
+                Request { target: b"/".to_vec(), fields, body: Vec::new() }
             };
-            rows.push(measure(name, |size| time(size, 3, 500.0), |size| time(size, 10, 50_000.0)));
+            rows.push(measure(name, make, |request| send(&case.program, &case.overlay, request)));
         }
     }
     rows
@@ -136,13 +157,14 @@ fn of_requests(set: &str, rules: &Rules) -> Vec<Row> {
         if !wanted(&name) {
             continue;
         }
-        let time = |size: usize, least: usize, budget: f64| {
-            let request = (shape.make)(size);
-            cost(least, budget, || send(&program, &overlay, &request))
-        };
-        let row = measure(name, |size| time(size, 3, 5_000.0), |size| time(size, 10, 200_000.0));
+        let row = measure(name, shape.make, |request| send(&program, &overlay, request));
         // What is not linear would take minutes.
-        let large = if row.slope() <= BOUND { time(1 << 20, 2, 0.0) } else { f64::INFINITY };
+        let large = if row.slope() <= BOUND {
+            let request = (shape.make)(LARGE);
+            cost(0.0, &|| send(&program, &overlay, &request))
+        } else {
+            f64::INFINITY
+        };
         println!(
             "  {:8.2} ms of 64 KiB, {:8.1} ms of 1 MiB, slope {:.2}: {}",
             row.at(SIZES[3]) / 1e3,

@@ -89,10 +89,14 @@ pub(crate) fn shapes() -> Vec<Shape> {
             fields: vec![(b"Cookie".to_vec(), many(size, |number| format!("c{number}=v{number};")))],
             body: Vec::new(),
         }),
-        shape("header fields", |size| Request {
+        // As many as the gateway takes unless told otherwise.
+        shape("a hundred header fields", |size| Request {
             target: b"/".to_vec(),
-            fields: (0..size / 16)
-                .map(|number| (format!("X-{number:06}").into_bytes(), format!("v{number:06}").into_bytes()))
+            fields: (0..100)
+                .map(|number| {
+                    let value = many(size / 100 - 12, |piece| format!("{number}-{piece},"));
+                    (format!("X-{number:06}").into_bytes(), value)
+                })
                 .collect(),
             body: Vec::new(),
         }),
