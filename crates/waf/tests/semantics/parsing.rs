@@ -96,7 +96,7 @@ fn what_is_refused_with_its_place() {
     for (rules, expected) in [
         ("SecRule ARGS \"@rx a\" \"pass\"", "no id"),
         ("SecAction \"id:1\"\nSecAction \"id:1\"", "two rules have the id 1"),
-        ("SecRule ARGS \"@rx a\" \"id:1,msg:'open\"", "test.conf:1:"),
+        ("SecRule ARGS \"@rx a\" \"id:1,msg:'open,deny\"", "test.conf:1:"),
         ("SecRule ARGS \"@rx a\" \"id:1", "test.conf:1:"),
         ("SecRul ARGS \"@rx a\" \"id:1\"", "SecRule"),
         ("SecRule ARG \"@rx a\" \"id:1\"", "ARGS"),
