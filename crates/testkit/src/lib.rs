@@ -35,6 +35,7 @@ mod h2;
 mod h2client;
 mod message;
 mod origin;
+mod suite;
 mod tls;
 
 pub use answer::{Answer, Digest, Head, Step, chunk, pattern, pattern_digest};
@@ -44,4 +45,5 @@ pub use gateway::{Gateway, GatewayBuilder, Ports, free_port};
 pub use h2::{H2Origin, H2Request};
 pub use h2client::{H2Client, H2Frame, H2Stream, PREFACE};
 pub use origin::{KEPT_BODY, Origin, OriginBuilder, Received};
+pub use suite::{absent, suite};
 pub use tls::{Authority, Identity};

@@ -1,12 +1,4 @@
-//! OWASP CRS: how much of it is accepted, and how many of its tests pass with that. Informational until the parts that
-//! are missing (multipart, XML) are there; but the counts may not fall.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
+//! The regression tests of CRS, and how much of it is accepted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,43 +6,17 @@ use std::sync::Arc;
 
 use portcullis_diag::{SourceMap, Span};
 use portcullis_seclang::{Directive, DirectiveKind, Disk, load};
-use portcullis_testkit::ftw;
+use portcullis_testkit::{absent, ftw, suite};
 use portcullis_waf::trace::{RuleOutcome, Watch};
-use portcullis_waf::{
-    BuildOptions, FileSystem, Overlay, OverlaySettings, Program, Report, Transaction, build,
-};
+use portcullis_waf::{BuildOptions, FileSystem, Overlay, OverlaySettings, Program, Report, Transaction};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/crs");
+use crate::rules::{BODIES, FOLDER, files, in_folder, program};
 
-/// The rules with what the engine recommends to go with them, configured as CRS's own test suite is.
+/// What CRS's own test suite sets before CRS.
 const SETUP: &str = r#"
 SecRuleEngine DetectionOnly
-SecRequestBodyAccess On
-SecResponseBodyAccess On
-SecResponseBodyMimeType text/plain text/html text/xml application/json
-SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" "id:200000,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML"
-SecRule REQUEST_HEADERS:Content-Type "^application/json" "id:200001,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
-SecRule REQUEST_HEADERS:Content-Type "^application/[a-z0-9.-]+[+]json" "id:200006,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
 SecAction "id:900005,phase:1,nolog,pass,ctl:ruleEngine=DetectionOnly,ctl:ruleRemoveById=910000,setvar:tx.blocking_paranoia_level=4,setvar:tx.crs_validate_utf8_encoding=1,setvar:tx.arg_name_length=100,setvar:tx.arg_length=400,setvar:tx.total_arg_length=64000,setvar:tx.max_num_args=255,setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535"
 "#;
-
-fn files() -> Vec<PathBuf> {
-    let entries =
-        std::fs::read_dir(Path::new(FOLDER).join("rules")).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "conf")).collect();
-    files.sort();
-    files.insert(0, Path::new(FOLDER).join("crs-setup.conf.example"));
-    files
-}
-
-fn absent() -> bool {
-    let absent = !Path::new(FOLDER).is_dir();
-    if absent {
-        eprintln!("SKIPPED: {FOLDER} is absent");
-    }
-    absent
-}
 
 /// How many rules there are, how many of them are accepted, and why the others are not.
 fn accepted(files: &[PathBuf]) -> (usize, usize, Vec<String>) {
@@ -75,11 +41,11 @@ fn accepted(files: &[PathBuf]) -> (usize, usize, Vec<String>) {
 
 #[test]
 fn every_rule_is_accepted() {
-    if absent() {
+    if absent(FOLDER) {
         return;
     }
     let (rules, accepted, reasons) = accepted(&files());
-    eprintln!("CRS: {accepted} of {rules} rules accepted {}", reasons.join(", "));
+    suite("CRS rules", &format!("{accepted} of {rules} accepted {}", reasons.join(", ")));
     assert_eq!(accepted, rules);
 }
 
@@ -87,62 +53,17 @@ fn every_rule_is_accepted() {
 #[test]
 fn crs_3_3_4_of_debian() {
     let folder = Path::new("/usr/share/modsecurity-crs/rules");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent (apt-get install modsecurity-crs)", folder.display());
+    if absent(folder) {
         return;
     }
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
-    files.sort();
+    let mut files = in_folder(folder);
     let setup = Path::new("/etc/modsecurity/crs/crs-setup.conf");
     if setup.is_file() {
         files.insert(0, setup.to_owned());
     }
     let (rules, accepted, reasons) = accepted(&files);
-    eprintln!("CRS of Debian: {accepted} of {rules} rules accepted; not: {}", reasons.join("; "));
+    suite("CRS 3.3.4 rules", &format!("{accepted} of {rules} accepted; not: {}", reasons.join("; ")));
     assert_eq!((rules, accepted), (800, 800));
-}
-
-fn program() -> Arc<Program> {
-    let mut sources = SourceMap::new();
-    let setup = sources.add("setup.conf", SETUP);
-    let mut directives = portcullis_seclang::parse(&sources, setup).directives;
-    directives.extend(load(&files(), &Disk, &mut sources).directives);
-    match build(&directives, &sources, &FileSystem) {
-        Ok((program, _)) => Arc::new(program),
-        Err(found) => panic!("{}", found.to_text(&sources)),
-    }
-}
-
-/// What a server does to a request before a rule engine sees it; the tests were written for one. `None`: it refuses.
-fn front_end(mut request: ftw::Request) -> Option<ftw::Request> {
-    let is =
-        |name: &'static str| move |field: &(Vec<u8>, Vec<u8>)| field.0.eq_ignore_ascii_case(name.as_bytes());
-    // RFC 9112, 2.2 and RFC 9110, 5.5: no bare CR in a field.
-    if request.fields.iter().any(|(_, value)| value.contains(&b'\r')) {
-        return None;
-    }
-    // RFC 9112, 6.3: Transfer-Encoding overrides Content-Length, which is removed.
-    let chunked = request.fields.iter().any(is("Transfer-Encoding"));
-    if chunked {
-        request.fields.retain(|field| !is("Content-Length")(field));
-    } else if !request.fields.iter().any(is("Content-Length")) {
-        // Neither of them: there is no body.
-        request.body.clear();
-    }
-    // Apache (httpd-overrides of CRS) joins fields of one name, as RFC 9110, 5.2 allows.
-    if let [first, second] =
-        request.fields.iter().filter(|field| is("Content-Type")(field)).collect::<Vec<_>>()[..]
-    {
-        let joined = [&first.1[..], &second.1[..]].join(&b", "[..]);
-        request.fields.retain(|field| !is("Content-Type")(field));
-        request.fields.push((b"Content-Type".to_vec(), joined));
-    }
-    // RFC 1945, 3.1: a request line without a version.
-    if request.version.is_empty() {
-        request.version = b"HTTP/0.9".to_vec();
-    }
-    Some(request)
 }
 
 /// The report as ModSecurity's log has it, as far as the tests look.
@@ -161,14 +82,7 @@ fn run(program: &Arc<Program>, overlay: &Arc<Overlay>, input: &ftw::Input) -> Op
 
 /// All phases of a transaction but the last.
 fn transaction(mut transaction: Transaction, input: &ftw::Input) -> Option<Transaction> {
-    let mut request = input.request();
-    // go-ftw completes requests of these methods also when they have no body.
-    let has = |name: &str| request.field(name).is_some();
-    let complete = input.autocomplete_headers != Some(false) && input.encoded_request.is_none();
-    if complete && request.method == b"POST" && !has("Content-Length") && !has("Transfer-Encoding") {
-        request.fields.push((b"Content-Length".to_vec(), b"0".to_vec()));
-    }
-    let request = front_end(request)?;
+    let request = input.request().as_served()?;
     transaction.connection("127.0.0.2".parse().unwrap(), 40000, "127.0.0.1".parse().unwrap(), 80);
     transaction.request_line(&request.method, &request.target, &request.version);
     for (name, value) in &request.fields {
@@ -193,10 +107,10 @@ fn transaction(mut transaction: Transaction, input: &ftw::Input) -> Option<Trans
 /// Of a few of the tests: who watches changes nothing, and sees each rule that the report names match.
 #[test]
 fn watched_transactions_report_the_same() {
-    if absent() {
+    if absent(FOLDER) {
         return;
     }
-    let program = program();
+    let program = program(&format!("{BODIES}\n{SETUP}"));
     let overlay = Arc::new(Overlay::compile(&program, &OverlaySettings::default()).unwrap());
     let files = ftw::load(&Path::new(FOLDER).join("tests"));
     let tests = files.iter().flat_map(|file| &file.tests);
@@ -221,10 +135,10 @@ fn watched_transactions_report_the_same() {
 
 #[test]
 fn every_test_passes() {
-    if absent() {
+    if absent(FOLDER) {
         return;
     }
-    let program = program();
+    let program = program(&format!("{BODIES}\n{SETUP}"));
     let overlay = Arc::new(Overlay::compile(&program, &OverlaySettings::default()).unwrap());
     let (mut passed, mut failed) = (0, BTreeMap::<u32, Vec<String>>::new());
     for file in ftw::load(&Path::new(FOLDER).join("tests")) {
@@ -232,14 +146,7 @@ fn every_test_passes() {
             let mut wrong = Vec::new();
             for stage in &test.stages {
                 let report = run(&program, &overlay, &stage.input);
-                let lines = report.as_ref().map(log).unwrap_or_default();
-                let fired = |id: &u32| lines.contains(&format!("[id \"{id}\"]"));
-                let says = |pattern: &String| regex::Regex::new(pattern).unwrap().is_match(&lines);
-                let log = &stage.output.log;
-                wrong.extend(log.match_regex.iter().filter(|pattern| !says(pattern)).cloned());
-                wrong.extend(log.no_match_regex.iter().filter(|pattern| says(pattern)).cloned());
-                wrong.extend(log.expect_ids.iter().filter(|id| !fired(id)).map(|id| format!("-{id}")));
-                wrong.extend(log.no_expect_ids.iter().filter(|id| fired(id)).map(|id| format!("+{id}")));
+                wrong.extend(stage.output.log.unmet(&report.as_ref().map(log).unwrap_or_default()).unwrap());
             }
             if wrong.is_empty() {
                 passed += 1;
@@ -249,7 +156,7 @@ fn every_test_passes() {
         }
     }
     let total: usize = passed + failed.values().map(Vec::len).sum::<usize>();
-    eprintln!("CRS tests: {passed} of {total} pass");
+    suite("CRS regression tests, in process", &format!("{passed} of {total} passed"));
     for (rule, tests) in failed {
         eprintln!("  {rule}: {}", tests.join(" "));
     }

@@ -1,0 +1,13 @@
+//! OWASP CRS, unmodified: its own regression tests, and how it blocks. Skipped where it is not beside the checkout.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+mod ordinary;
+mod regression;
+mod rules;
+mod traffic;
