@@ -37,7 +37,8 @@ impl Contract {
             return Ok(());
         }
         self.coding(request)?;
-        let declared = request.fields.get("content-type");
+        // An empty one says no more than none.
+        let declared = request.fields.get("content-type").filter(|value| !value.is_empty());
         let media = declared.and_then(|value| std::str::from_utf8(value).ok()).and_then(MediaType::parse);
         if declared.is_some() && media.is_none() && self.inspects() {
             return Err(REFUSED);

@@ -45,5 +45,5 @@ pub use host::Host;
 pub use ident::{RequestId, TraceContext};
 pub use principal::{Principal, PrincipalKind};
 pub use rejection::{AuthFailure, ContractFailure, Malformed, Rejection, Stage, UpstreamFailure};
-pub use target::{Target, TargetError, percent_encode_query, percent_encode_segment};
+pub use target::{Target, TargetError, Tolerance, percent_encode_query, percent_encode_segment};
 pub use template::{Piece, Template, Values};

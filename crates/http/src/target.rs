@@ -17,6 +17,33 @@ pub struct Target {
     query: Option<String>,
     authority: Option<String>,
     asterisk: bool,
+    /// What a strict reading would have refused, and which tolerance took it.
+    tolerated: Option<(TargetError, Tolerance)>,
+}
+
+/// What of a target is taken that is refused by default, because not all readers read it alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerance {
+    /// In the query: `\` and bytes beyond ASCII, which RFC 3986 does not allow there. They are percent-encoded.
+    pub query_bytes: bool,
+    /// In the path: encoded slashes, backslashes, semicolons, control characters (not NUL), bytes that are not UTF-8
+    /// and percent signs that would decode again. They stay encoded, parts of their segments.
+    pub encoded_path: bool,
+}
+
+impl Tolerance {
+    /// What either takes.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Tolerance {
+            query_bytes: self.query_bytes || other.query_bytes,
+            encoded_path: self.encoded_path || other.encoded_path,
+        }
+    }
+
+    fn covers(self, needed: Self) -> bool {
+        self.or(needed) == self
+    }
 }
 
 /// Why a target was refused.
@@ -60,6 +87,17 @@ impl TargetError {
     }
 }
 
+impl TargetError {
+    /// Whether [`Tolerance::encoded_path`] is about it.
+    fn is_encoding(self) -> bool {
+        use TargetError as E;
+        matches!(
+            self,
+            E::EncodedSeparator | E::EncodedControl | E::Utf8 | E::DoubleEncoding | E::PathParameter
+        )
+    }
+}
+
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -75,24 +113,66 @@ impl Target {
     /// # Errors
     /// A [`TargetError`] that says what a second reader could read otherwise.
     pub fn parse(raw: &[u8]) -> Result<Self, TargetError> {
-        if raw.iter().any(|&b| b <= 0x20 || b >= 0x7f || b == b'#' || b == b'\\') {
+        Self::parse_tolerant(raw, Tolerance::default())
+    }
+
+    /// Reads a target likewise, and takes what a tolerance covers: its form is canonical all the same. Whether the
+    /// route that was found tolerates it is to be asked then ([`Target::check`]).
+    ///
+    /// # Errors
+    /// As [`Target::parse`], for what is not covered.
+    pub fn parse_tolerant(raw: &[u8], tolerance: Tolerance) -> Result<Self, TargetError> {
+        let at = raw.iter().position(|&b| b == b'?').unwrap_or(raw.len());
+        let (head, query) = raw.split_at_checked(at).ok_or(TargetError::Byte)?;
+        let beyond = |&b: &u8| b >= 0x80 || b == b'\\';
+        if raw.iter().any(|&b| b <= 0x20 || b == 0x7f || b == b'#') || head.iter().any(beyond) {
             return Err(TargetError::Byte);
         }
-        let raw = std::str::from_utf8(raw).map_err(|_| TargetError::Byte)?;
-        if raw == "*" {
+        let head = std::str::from_utf8(head).map_err(|_| TargetError::Byte)?;
+        if raw == b"*" {
             return Ok(Target { asterisk: true, path: "*".to_owned(), ..Target::default() });
         }
-        let (authority, rest) = split_authority(raw)?;
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
+        let (authority, path) = split_authority(head)?;
+        let mut target = Target { authority: authority.map(str::to_owned), ..Target::default() };
+        target.query = query.strip_prefix(b"?").map(encode_query_bytes);
+        if query.iter().any(beyond) {
+            let needed = Tolerance { query_bytes: true, encoded_path: false };
+            target.tolerate(TargetError::Byte, needed, tolerance)?;
+        }
+        target.path = match canonical_path(path) {
+            Err(error) if tolerance.encoded_path && error.is_encoding() => {
+                let needed = Tolerance { query_bytes: false, encoded_path: true };
+                target.tolerate(error, needed, tolerance)?;
+                keep_encoded(path, error)?
+            }
+            strict => strict?,
         };
-        Ok(Target {
-            path: canonical_path(path)?,
-            query: query.map(str::to_owned),
-            authority: authority.map(str::to_owned),
-            asterisk: false,
-        })
+        Ok(target)
+    }
+
+    fn tolerate(
+        &mut self,
+        error: TargetError,
+        needed: Tolerance,
+        given: Tolerance,
+    ) -> Result<(), TargetError> {
+        if !given.covers(needed) {
+            return Err(error);
+        }
+        let before = self.tolerated.map(|(_, before)| before).unwrap_or_default();
+        self.tolerated = Some((error, needed.or(before)));
+        Ok(())
+    }
+
+    /// Whether the target is fit for whoever tolerates this much.
+    ///
+    /// # Errors
+    /// What a strict reading refuses, where that is not covered.
+    pub fn check(&self, tolerance: Tolerance) -> Result<(), TargetError> {
+        match self.tolerated {
+            Some((error, needed)) if !tolerance.covers(needed) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The canonical path; starts with `/` unless [`Target::is_asterisk`].
@@ -136,7 +216,7 @@ fn split_authority(raw: &str) -> Result<(Option<&str>, &str), TargetError> {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(TargetError::Form);
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let end = rest.find('/').unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
     if authority.is_empty() {
         return Err(TargetError::Form);
@@ -149,22 +229,56 @@ fn canonical_path(path: &str) -> Result<String, TargetError> {
         return Ok(path.to_owned());
     }
     let decoded = decode(path)?;
-    let mut segments: Vec<&str> = Vec::new();
+    join(decoded.split('/').map(|segment| Cow::Borrowed(segment.as_bytes())))
+}
+
+/// The canonical form of a path whose segments hold what strict reading refuses: that stays encoded. `error` is what
+/// strict reading says.
+fn keep_encoded(path: &str, error: TargetError) -> Result<String, TargetError> {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        let mut bytes = Vec::with_capacity(segment.len());
+        let mut rest = segment.as_bytes();
+        while let Some((&first, tail)) = rest.split_first() {
+            let (byte, tail) = match first {
+                b'%' => decode_pair(tail).ok_or(TargetError::PercentEncoding)?,
+                _ => (first, tail),
+            };
+            bytes.push(byte);
+            rest = tail;
+        }
+        // To a reader for whom these part a path, a dot segment between them would lead elsewhere.
+        let mut pieces = bytes.split(|b| matches!(b, b'/' | b'\\' | b';'));
+        if bytes.contains(&0) || (pieces.clone().nth(1).is_some() && pieces.any(is_dots)) {
+            return Err(error);
+        }
+        segments.push(Cow::Owned(bytes));
+    }
+    join(segments.into_iter())
+}
+
+fn is_dots(segment: &[u8]) -> bool {
+    matches!(segment, b"." | b"..")
+}
+
+/// Makes a path of decoded segments: dot segments and empty ones go, everything else has one spelling.
+fn join<'a>(decoded: impl Iterator<Item = Cow<'a, [u8]>>) -> Result<String, TargetError> {
+    let mut segments: Vec<Cow<'_, [u8]>> = Vec::new();
     let mut directory = true;
-    for segment in decoded.split('/') {
-        directory = matches!(segment, "" | "." | "..");
-        match segment {
-            "" | "." => {}
-            ".." => {
+    for segment in decoded {
+        directory = segment.is_empty() || is_dots(&segment);
+        match &*segment {
+            b"" | b"." => {}
+            b".." => {
                 segments.pop().ok_or(TargetError::Traversal)?;
             }
             _ => segments.push(segment),
         }
     }
-    let mut out = String::with_capacity(path.len() + 1);
+    let mut out = String::new();
     for segment in &segments {
         out.push('/');
-        encode_segment(segment.as_bytes(), &mut out);
+        encode_segment(segment, &mut out);
     }
     if directory || segments.is_empty() {
         out.push('/');
@@ -292,6 +406,19 @@ fn push_encoded(byte: u8, out: &mut String) {
     }
 }
 
+/// The query as it was sent, but for the bytes that RFC 3986 does not know.
+fn encode_query_bytes(query: &[u8]) -> String {
+    let mut out = String::with_capacity(query.len());
+    for &byte in query {
+        if byte.is_ascii() && byte != b'\\' {
+            out.push(char::from(byte))
+        } else {
+            push_encoded(byte, &mut out)
+        }
+    }
+    out
+}
+
 fn encode_segment(segment: &[u8], out: &mut String) {
     for &byte in segment {
         if is_pchar(byte) { out.push(char::from(byte)) } else { push_encoded(byte, out) }
@@ -399,7 +526,72 @@ mod tests {
         assert_eq!(value("x"), None);
     }
 
+    const ALL: Tolerance = Tolerance { query_bytes: true, encoded_path: true };
+
+    #[test]
+    fn what_is_tolerated_has_one_form_and_is_still_asked_about() {
+        for (raw, path, query, error) in [
+            (&b"/a?x=..\\b"[..], "/a", Some("x=..%5Cb"), TargetError::Byte),
+            ("/a?x=\u{e9}".as_bytes(), "/a", Some("x=%C3%A9"), TargetError::Byte),
+            (b"/a%2Fb", "/a%2Fb", None, TargetError::EncodedSeparator),
+            (b"/a%5cb", "/a%5Cb", None, TargetError::EncodedSeparator),
+            (b"/a%0ab//c/./%61", "/a%0Ab/c/a", None, TargetError::EncodedControl),
+            (b"/a;b=1", "/a%3Bb=1", None, TargetError::PathParameter),
+            (b"/%FF", "/%FF", None, TargetError::Utf8),
+            (b"/%252e%252e/x", "/%252e%252e/x", None, TargetError::DoubleEncoding),
+        ] {
+            let shown = raw.escape_ascii().to_string();
+            assert_eq!(Target::parse(raw).unwrap_err(), error, "{shown}");
+            let target = Target::parse_tolerant(raw, ALL).unwrap();
+            assert_eq!((target.path(), target.query()), (path, query), "{shown}");
+            assert_eq!(target.check(Tolerance::default()), Err(error), "{shown}");
+            assert_eq!(target.check(ALL), Ok(()), "{shown}");
+        }
+        let both = Target::parse_tolerant(b"/a%2Fb?\\", ALL).unwrap();
+        assert!(both.check(Tolerance { query_bytes: true, encoded_path: false }).is_err());
+        assert!(both.check(Tolerance { query_bytes: false, encoded_path: true }).is_err());
+        let strict = Target::parse_tolerant(b"/a/../b?c", ALL).unwrap();
+        assert_eq!(strict, Target::parse(b"/b?c").unwrap());
+    }
+
+    #[test]
+    fn what_is_refused_whatever_is_tolerated() {
+        for raw in [
+            "/a b",
+            "/a\t",
+            "/a#b",
+            "/a?b#c",
+            "/a?b c",
+            "/a\\b",
+            "/%00",
+            "/a%00b",
+            "/..%2f..",
+            "/a/..%5cb",
+            "/..;/admin",
+            "/%2e%2e%2fadmin",
+            "/.%3b/x",
+            "/%zz",
+            "/..",
+            "/\u{e9}",
+        ] {
+            assert!(Target::parse_tolerant(raw.as_bytes(), ALL).is_err(), "{raw}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn tolerant_canonicalisation_is_idempotent(raw in "/([ -~]|%[0-9a-fA-F]{2}|\u{e9}){0,30}") {
+            if let Ok(once) = Target::parse_tolerant(raw.as_bytes(), ALL) {
+                let text = [once.path(), once.query().map_or("", |_| "?"), once.query().unwrap_or_default()].concat();
+                let twice = Target::parse_tolerant(text.as_bytes(), ALL).unwrap();
+                prop_assert_eq!((once.path(), once.query()), (twice.path(), twice.query()));
+                prop_assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\'));
+                if let Ok(strict) = Target::parse(raw.as_bytes()) {
+                    prop_assert_eq!(strict, once);
+                }
+            }
+        }
+
         #[test]
         fn canonicalisation_is_idempotent(raw in "/[ -~]{0,40}") {
             if let Ok(once) = path(&raw) && !raw.contains('?') {

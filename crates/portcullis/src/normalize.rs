@@ -5,7 +5,7 @@ use crate::snapshot::Snapshot;
 use portcullis_http::hygiene::{self, Inherited};
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, Host, Malformed, Method, Rejection, RequestHead, RequestId,
-    Target, TraceContext, Version,
+    Target, Tolerance, TraceContext, Version,
 };
 
 /// A request that was read, or why it could not be.
@@ -26,7 +26,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
     let id =
         inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
     let trace = trace(&mut head, address.peer_trusted);
-    match read(connection, &mut head) {
+    match read(snapshot.tolerance, connection, &mut head) {
         Err(why) => Normalized::Refused(Box::new(head), id, why),
         Ok(Read { target, host, received }) => {
             let client = Client {
@@ -69,9 +69,9 @@ struct Read {
     received: Fields,
 }
 
-fn read(connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
-    let target =
-        Target::parse(head.raw_target()).map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
+fn read(tolerance: Tolerance, connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
+    let target = Target::parse_tolerant(head.raw_target(), tolerance)
+        .map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
     if target.is_asterisk() && head.method != Method::Options {
         return Err(Rejection::Malformed(Malformed::RequestLine));
     }

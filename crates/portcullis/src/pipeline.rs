@@ -12,7 +12,7 @@ use crate::record::{Record, Subject};
 use crate::respond::respond;
 use crate::snapshot::{Snapshot, Snapshots};
 use portcullis_http::hygiene::Inherited;
-use portcullis_http::{Exchange, Guard as _, Rejection, RequestHead, RequestId, UpstreamFailure};
+use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
 use std::sync::Arc;
 
@@ -109,6 +109,11 @@ fn route(
     let route = snapshot.routes.get(at).ok_or(Rejection::Internal)?;
     exchange.route = Some(route.name.clone());
     record.metrics = Some(route.metrics.clone());
+    // Targets are read with what any route tolerates.
+    exchange
+        .target
+        .check(route.head.tolerance)
+        .map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
     Ok(route.clone())
 }
 

@@ -14,7 +14,7 @@ use portcullis_compose::Composition;
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_contract::{Contract, LeakGuard};
-use portcullis_http::Template;
+use portcullis_http::{Template, Tolerance};
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
@@ -47,9 +47,10 @@ pub(crate) struct RoutePlan {
     pub(crate) total: Option<Duration>,
 }
 
-/// Caps on a request's head that are tighter than the listener's.
+/// What a request's head may be like: caps that are tighter than the listener's, targets that are looser.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadPlan {
+    pub(crate) tolerance: Tolerance,
     pub(crate) bytes: Option<usize>,
     pub(crate) fields: Option<usize>,
 }
@@ -137,6 +138,10 @@ impl Compiler<'_> {
             metrics: self.shared.metrics.route(&route.name),
             addresses: addresses(&route.addresses),
             head: HeadPlan {
+                tolerance: Tolerance {
+                    query_bytes: route.target.query_bytes == config::QueryBytes::Encode,
+                    encoded_path: route.target.encoded_path == config::EncodedPath::Keep,
+                },
                 bytes: route.limits.max_head.map(config::ByteSize::as_usize),
                 fields: route.limits.max_fields.map(|fields| fields as usize),
             },

@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use arc_swap::ArcSwap;
 use portcullis_config::{Config, ResponseHeaders};
 use portcullis_diag::{Diagnostics, SourceMap};
-use portcullis_http::{Fields, TrustedProxies};
+use portcullis_http::{Fields, Tolerance, TrustedProxies};
 use portcullis_identity::{Moment, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
@@ -43,6 +43,8 @@ pub(crate) struct Snapshot {
     pub(crate) coarse_rate: Option<plan::RatePlan>,
     pub(crate) router: Router,
     pub(crate) routes: Vec<Arc<RoutePlan>>,
+    /// What any route tolerates of a target, which is read before its route is known.
+    pub(crate) tolerance: Tolerance,
     pub(crate) upstreams: Upstreams,
     providers: Vec<Arc<Provider>>,
     pub(crate) response_fields: ResponseFields,
@@ -279,6 +281,7 @@ impl Snapshot {
             addresses: plan::addresses(&config.addresses),
             coarse_rate,
             router,
+            tolerance: routes.iter().fold(Tolerance::default(), |all, route| all.or(route.head.tolerance)),
             routes,
             upstreams,
             providers: providers.into_values().collect(),

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use portcullis_testkit::{absent, suite};
 use portcullis_waf::libinjection::{sqli, trace};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/libinjection/tests");
@@ -43,8 +44,7 @@ fn answer(name: &str, input: &[u8]) -> Vec<u8> {
 #[test]
 fn vectors() {
     let folder = Path::new(FOLDER);
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
+    if absent(folder) {
         return;
     }
     let (mut total, mut failures) = (0, Vec::new());
@@ -66,7 +66,7 @@ fn vectors() {
             ));
         }
     }
-    eprintln!("libinjection vectors: {} of {total}", total - failures.len());
+    suite("libinjection vectors", &format!("{} of {total} passed", total - failures.len()));
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(total >= 480, "only {total} vectors");
 }

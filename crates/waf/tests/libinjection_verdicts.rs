@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+use portcullis_testkit::{absent, suite};
 use portcullis_waf::libinjection::{sqli, xss};
 use proptest::prelude::*;
 
@@ -30,8 +31,7 @@ struct Recorded {
 
 fn recorded() -> Option<Vec<Recorded>> {
     let path = Path::new(FILE);
-    if !path.is_file() {
-        eprintln!("SKIPPED: {} is absent", path.display());
+    if absent(path) {
         return None;
     }
     let mut text = String::new();
@@ -74,7 +74,8 @@ fn verdicts() {
         }
     }
     let agreed = all.len() - documented - differences.len();
-    eprintln!("libinjection verdicts: {agreed} of {}, {documented} documented", all.len());
+    let counts = format!("{agreed} of {} agree, {documented} differ as documented", all.len());
+    suite("libinjection verdicts", &counts);
     let shown = &differences[..differences.len().min(40)];
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), shown.join("\n"));
     assert!(all.len() >= 99_740, "only {} verdicts", all.len());

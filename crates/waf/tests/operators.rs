@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_diag::SourceMap;
+use portcullis_testkit::{absent, suite};
 use portcullis_waf::{FileSystem, Overlay, OverlaySettings, Transaction, build, operator};
 use serde::Deserialize;
 
@@ -77,8 +78,7 @@ fn unescape(text: &str) -> Vec<u8> {
 fn vectors() {
     let folder =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/seclang-vectors/operators"));
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
+    if absent(folder) {
         return;
     }
     let (mut passed, mut skipped, mut failures) = (0, 0, Vec::new());
@@ -115,7 +115,7 @@ fn vectors() {
         }
     }
     let total = passed + skipped + failures.len();
-    eprintln!("operator vectors: {passed} of {total} pass, {skipped} are skipped");
+    suite("operator vectors", &format!("{passed} of {total} passed, {skipped} are skipped"));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert_eq!(total, 3_934);
 }

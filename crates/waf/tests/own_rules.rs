@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_diag::SourceMap;
-use portcullis_testkit::ftw;
+use portcullis_testkit::{ftw, suite};
 use portcullis_waf::{FileSystem, Mode, Overlay, OverlaySettings, Program, Report, Transaction, build};
 
 fn conf_files(folder: &Path) -> Vec<PathBuf> {
@@ -115,7 +115,7 @@ fn own_rules() {
             }
         }
     }
-    eprintln!("own rules: {passed} passed, {} failed", failures.len());
+    suite("own rules", &format!("{passed} tests passed, {} failed", failures.len()));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(passed > 0, "no test below {}", folder.display());
 }

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use portcullis_testkit::{absent, suite};
 use portcullis_waf::transform::{Changed, Transform, apply};
 use serde::Deserialize;
 
@@ -45,8 +46,7 @@ fn vectors() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../../shared/data/seclang-vectors/transformations"
     ));
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
+    if absent(folder) {
         return;
     }
     let (mut passed, mut excepted, mut failures) = (0, 0, Vec::new());
@@ -77,7 +77,8 @@ fn vectors() {
             }
         }
     }
-    eprintln!("transformation vectors: {passed} passed, {excepted} excepted, {} failed", failures.len());
+    let counts = format!("{passed} passed, {excepted} exceptions, {} failed", failures.len());
+    suite("transformation vectors", &counts);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert_eq!(passed + excepted, 358);
 }

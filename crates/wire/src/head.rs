@@ -185,7 +185,8 @@ fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
     if target.len() > limits.target {
         return Err(Rejection::TargetTooLong);
     }
-    if target.iter().any(|&b| b <= 0x20 || b >= 0x7f) {
+    // What else may stand in a target is for its reader to say.
+    if target.iter().any(|&b| b <= 0x20 || b == 0x7f) {
         return Err(malformed);
     }
     head.set_line(method, target, version);

@@ -25,7 +25,10 @@ pub use firewall::{Exclusion, Firewall, FirewallMode, Parser, RouteFirewall};
 pub use identity::{Algorithm, Identity, Key};
 pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
-pub use route::{Auth, HeaderMatch, Match, QueryMatch, RateLimit, Route, RouteLimits, RouteTimeouts};
+pub use route::{
+    Auth, EncodedPath, HeaderMatch, Match, QueryBytes, QueryMatch, RateLimit, Route, RouteLimits,
+    RouteTarget, RouteTimeouts,
+};
 pub use server::{Addresses, Admin, Log, LogFormat, LogLevel, Server};
 pub use upstream::{Balance, Endpoint, Upstream, UpstreamProtocol, UpstreamTls};
 

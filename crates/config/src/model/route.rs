@@ -29,6 +29,9 @@ pub struct Route {
     /// The path that the upstream sees, with parameters of the route's path in it. Without it, the path stays
     /// as it came. The query string stays in any case.
     pub rewrite: Option<PathTemplate>,
+    /// Request targets that are refused by default because not all servers read them alike.
+    #[serde(default)]
+    pub target: RouteTarget,
     /// Who may call. Without it, everybody.
     pub auth: Option<Auth>,
     /// How often it may be called; all limits apply.
@@ -125,6 +128,41 @@ pub struct QueryMatch {
     pub present: Option<bool>,
     /// Its decoded value matches.
     pub regex: Option<Regex>,
+}
+
+/// Request targets that get 400 by default because not all servers read them alike. What is taken here reaches rules as it
+/// was sent, and the upstream in one canonical form.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteTarget {
+    /// A `\` or bytes beyond ASCII in the query, where RFC 3986 wants them percent-encoded. Old clients send them.
+    pub query_bytes: QueryBytes,
+    /// In the path: an encoded slash, backslash, semicolon or control character, bytes that are not UTF-8, a percent sign
+    /// that would decode again, and plain semicolons. NUL and dot segments between encoded slashes are refused anyhow.
+    pub encoded_path: EncodedPath,
+}
+
+/// What happens to a query with bytes that RFC 3986 does not allow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryBytes {
+    /// 400.
+    #[default]
+    Refuse,
+    /// They are percent-encoded.
+    Encode,
+}
+
+/// What happens to a path that a second decoding would change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedPath {
+    /// 400.
+    #[default]
+    Refuse,
+    /// What is encoded stays so, and is part of its segment; semicolons are encoded. An upstream that decodes twice, or
+    /// takes an encoded slash for a slash, serves another path than the one that was matched and authorized.
+    Keep,
 }
 
 /// Who may call a route. All that is given must hold; a caller who fails gets 401 or 403.

@@ -7,6 +7,7 @@
     clippy::print_stderr
 )]
 
+mod attacks;
 mod ordinary;
 mod regression;
 mod rules;

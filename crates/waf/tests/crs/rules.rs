@@ -48,9 +48,12 @@ pub(crate) fn program(before: &str) -> Arc<Program> {
     }
 }
 
-/// CRS as it comes, blocking: its own set-up unchanged, ModSecurity's engine on.
+/// ModSecurity's recommended configuration, switched on.
+const RECOMMENDED: &str = include_str!("../../benches/peer/recommended.conf");
+
+/// CRS as it comes, blocking: its own set-up unchanged behind ModSecurity's recommended configuration.
 pub(crate) fn blocking(extra: &str) -> Arc<Program> {
-    program(&format!("SecRuleEngine On\n{BODIES}\n{extra}"))
+    program(&format!("{RECOMMENDED}\n{extra}"))
 }
 
 /// What a route asks for at a paranoia level.

@@ -207,7 +207,7 @@ impl Generator {
                 value.replace("{page}", &format!("https://{host}/shop/p/{turn}?ref=nav")),
             ));
         }
-        if *kind != "api" && turn % 3 != 0 {
+        if *kind != "api" && !turn.is_multiple_of(3) {
             let cookies: Vec<_> = lines(COOKIES).collect();
             fields.push(("Cookie".to_owned(), cookies[turn % cookies.len()].to_owned()));
         }
