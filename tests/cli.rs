@@ -189,6 +189,24 @@ fn check_prints_every_mistake_with_its_place_and_what_was_meant() {
     assert!(!done.err.contains(TEST_SECRET));
 }
 
+/// With `firewall.allow_unsupported` what the engine does not have is listed and left out.
+#[test]
+fn rules_that_are_not_supported_can_be_left_out() {
+    let rules = "SecRule ARGS \"@inspectFile x\" \"id:1,deny\"\nSecRule ARGS \"@rx x\" \"id:2,deny\"\n";
+    let strict = portcullis(folder(SOUND, rules), "check");
+    assert_eq!(strict.code, Some(1), "{}", strict.err);
+    assert!(
+        has_finding(&strict.err, "rules/own.conf:1:15", &["error[SEC0104]", "@inspectFile"]),
+        "{}",
+        strict.err
+    );
+    let config = format!("{SOUND}\n[firewall]\nallow_unsupported = true\n");
+    let lenient = portcullis(folder(&config, rules), "check");
+    assert_eq!(lenient.code, Some(0), "{}", lenient.err);
+    let said = lenient.out + &lenient.err;
+    assert!(has_finding(&said, "rules/own.conf:1:15", &["warning[SEC0104]", "rule 1 is left out"]), "{said}");
+}
+
 #[test]
 fn run_and_demo_refuse_to_start_on_mistakes() {
     for (config, rules, said) in [

@@ -3,7 +3,7 @@
 use crate::inputs::Inputs;
 use portcullis_config::{Config, FirewallMode};
 use portcullis_diag::{Code, Diagnostic, Diagnostics, SourceMap};
-use portcullis_waf::Program;
+use portcullis_waf::{BuildOptions, Program};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ pub(crate) fn load(config: &Config, sources: &mut SourceMap, inputs: &Inputs) ->
     }
     let files =
         config.rule_files().map_err(|error| Diagnostics::from_iter([Diagnostic::error(NO_FILES, error)]))?;
-    compile(&files, sources, inputs)
+    let options = BuildOptions { allow_unsupported: config.firewall.allow_unsupported };
+    compile(&files, sources, inputs, options)
 }
 
 /// Compiles rule files in the order given.
@@ -42,10 +43,11 @@ pub(crate) fn compile(
     files: &[PathBuf],
     sources: &mut SourceMap,
     inputs: &Inputs,
+    options: BuildOptions,
 ) -> Result<Rules, Diagnostics> {
     let loaded = portcullis_seclang::load(files, inputs, sources);
     let mut found = loaded.diagnostics;
-    match portcullis_waf::build(&loaded.directives, sources, inputs) {
+    match portcullis_waf::build_with(&loaded.directives, sources, inputs, options) {
         Ok((program, warnings)) if !found.has_errors() => {
             found.append(warnings);
             Ok(Rules { program: Some(Arc::new(program)), warnings: found })

@@ -13,6 +13,7 @@ use portcullis_identity::{Moment, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
 use portcullis_upstream::Upstreams;
+use portcullis_waf::BuildOptions;
 use portcullis_wire::server::ServerSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -164,7 +165,12 @@ impl Source {
         let loaded = portcullis_config::load(path, sources, &portcullis_config::process_env).map_err(
             |mut found| {
                 // Who has to mend the one wants to know of the other.
-                let rules = rules::compile(&portcullis_config::rule_files(path), sources, inputs);
+                let rules = rules::compile(
+                    &portcullis_config::rule_files(path),
+                    sources,
+                    inputs,
+                    BuildOptions::default(),
+                );
                 found.append(rules.err().unwrap_or_default());
                 found
             },

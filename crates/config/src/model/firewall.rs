@@ -14,6 +14,9 @@ pub struct Firewall {
     /// Rule files in SecLang, as globs relative to this file. A glob's files load in the order of their
     /// names; a glob that matches nothing is an error.
     pub rules: Vec<String>,
+    /// Leave out rules that want what the engine does not have, each with its whole chain and a warning. Otherwise
+    /// each of them is an error.
+    pub allow_unsupported: bool,
     /// Paranoia level: higher ones run more rules and refuse more legitimate requests.
     #[schemars(range(min = 1, max = 4))]
     pub paranoia: u8,
@@ -36,6 +39,7 @@ impl Default for Firewall {
         Self {
             mode: FirewallMode::Block,
             rules: vec!["rules/*.conf".to_owned()],
+            allow_unsupported: false,
             paranoia: 1,
             inbound_threshold: 5,
             outbound_threshold: 4,

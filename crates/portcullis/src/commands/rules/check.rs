@@ -5,6 +5,7 @@ use crate::inputs::Inputs;
 use crate::rules;
 use clap::Args;
 use portcullis_diag::{Diagnostics, SourceMap};
+use portcullis_waf::BuildOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -20,7 +21,12 @@ impl Check {
     /// Findings go to standard error, the line that sums them up to standard output.
     pub(super) fn run(self) -> Result<(), String> {
         let mut sources = SourceMap::new();
-        match rules::compile(&super::in_folders(&self.paths), &mut sources, &Inputs::new()) {
+        match rules::compile(
+            &super::in_folders(&self.paths),
+            &mut sources,
+            &Inputs::new(),
+            BuildOptions::default(),
+        ) {
             Ok(loaded) => {
                 // Standard error is all there is to say it on.
                 let _ = write!(std::io::stderr(), "{}", loaded.warnings.to_text(&sources));

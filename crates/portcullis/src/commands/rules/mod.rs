@@ -12,7 +12,7 @@ use crate::rules;
 use clap::{Args, Subcommand};
 use portcullis_config::Config;
 use portcullis_diag::SourceMap;
-use portcullis_waf::Program;
+use portcullis_waf::{BuildOptions, Program};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ struct Loaded {
 fn load(files: &[PathBuf], config: &Path) -> Result<Loaded, String> {
     let (mut sources, inputs) = (SourceMap::new(), Inputs::new());
     if !files.is_empty() {
-        let loaded = rules::compile(&in_folders(files), &mut sources, &inputs);
+        let loaded = rules::compile(&in_folders(files), &mut sources, &inputs, BuildOptions::default());
         let program = loaded.map_err(|found| found.to_text(&sources))?.program;
         return Ok(Loaded { program, config: None });
     }
