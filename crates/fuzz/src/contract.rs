@@ -2,9 +2,10 @@
 
 use crate::{first_line, pieces};
 use portcullis_contract::{
-    DuplicateKeys, JsonShape, Kinds, LeakGuard, LeakMode, Leaked, MAX_HELD, MediaRange, MediaType,
+    Coding, DuplicateKeys, InflateLimits, JsonShape, Kinds, LeakGuard, LeakMode, Leaked, MAX_HELD,
+    MediaRange, MediaType,
 };
-use portcullis_http::ContractFailure;
+use portcullis_http::{Budget, ContractFailure};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -124,4 +125,27 @@ pub fn media(data: &[u8]) {
         assert!(own.holds(&media), "{value:?}");
     }
     let _ = (media.is_json(), media.is_text(), media.charset());
+}
+
+/// Memory for one body that is decoded: enough for every window.
+const BUDGET: usize = 64 * 1024 * 1024;
+
+/// A body in each coding: what comes out stays within its caps, a body that breaks off gives the beginning of what the
+/// whole gives, and all memory is given back.
+pub fn inflate(data: &[u8]) {
+    let budget = Budget::new(BUDGET);
+    let limits = InflateLimits { output: 200 * 1024, ratio: 100 };
+    for coding in Coding::ALL {
+        let whole = coding.inflate(data, limits, &budget);
+        let cut = coding.inflate(&data[..data.len() / 2], limits, &budget);
+        if let Ok(whole) = &whole {
+            assert!(whole.bytes.len() <= limits.output, "{coding:?}");
+            assert!(whole.bytes.len() <= (data.len() * limits.ratio).max(64 * 1024), "{coding:?}");
+            if let Ok(cut) = &cut {
+                assert!(whole.bytes.starts_with(&cut.bytes), "{coding:?}");
+            }
+        }
+        drop((whole, cut));
+        assert!(budget.hold(BUDGET).is_some(), "{coding:?} keeps memory");
+    }
 }

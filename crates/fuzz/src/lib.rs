@@ -34,6 +34,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every fuzz target.
 pub const TARGETS: &[Target] = &[
     ("config_toml", config::toml),
+    ("contract_inflate", contract::inflate),
     ("contract_json", contract::json),
     ("contract_leak", contract::leak),
     ("contract_media", contract::media),

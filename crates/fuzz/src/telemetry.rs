@@ -46,6 +46,7 @@ pub fn access(data: &[u8]) {
             rule: Some(1),
             score: 5,
             matches: &matches,
+            notes: &[&text],
         }),
         partial: &[],
         aborted: false,

@@ -8,7 +8,7 @@ use portcullis_waf::operator::{OperatorKind, rewrite_pattern};
 use portcullis_waf::transform::{self, Changed, Transform};
 use portcullis_waf::{
     ByteSet, DataFiles, ExclusionSettings, FileSystem, Interruption, Overlay, OverlayError, OverlaySettings,
-    Program, Report, RuleSelection, SNIPPET, Transaction,
+    Parsers, Program, Report, RuleSelection, SNIPPET, Transaction,
 };
 use std::io;
 use std::path::{Path, PathBuf};
@@ -187,7 +187,7 @@ pub fn crs(data: &[u8]) {
 
 /// Rules that show what body processors found.
 static BODIES: LazyLock<Engine> = LazyLock::new(|| {
-    Engine::of(
+    let engine = Engine::of(
         r#"
 SecRequestBodyAccess On
 SecArgumentsLimit 50
@@ -198,7 +198,11 @@ SecRule FILES|FILES_NAMES|FILES_SIZES|MULTIPART_PART_HEADERS|MULTIPART_FILENAME|
 SecRule REQBODY_ERROR|MULTIPART_STRICT_ERROR|MULTIPART_UNMATCHED_BOUNDARY "!@eq 0" "id:5,phase:2,pass,logdata:'%{MATCHED_VAR_NAME} %{REQBODY_ERROR_MSG}'"
 SecRule REQBODY_ERROR "!@eq 0" "id:6,phase:2,pass"
 "#,
-    )
+    );
+    let parsers = Parsers { json: true, graphql: true };
+    let settings = OverlaySettings { parsers, ..OverlaySettings::default() };
+    let overlay = Arc::new(Overlay::compile(&engine.program, &settings).unwrap());
+    Engine { overlay, ..engine }
 });
 
 /// A body after a line with its media type: pieces do not matter, and JSON is read as serde_json reads it.
