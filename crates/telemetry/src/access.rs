@@ -243,7 +243,9 @@ impl AccessRecord<'_> {
                 out.extend_from_slice(b"\")");
             }
             for note in firewall.notes {
-                let _ = write!(out, " note=\"{note}\"");
+                out.extend_from_slice(b" note=\"");
+                json_text(note.as_bytes(), MAX_VALUE, out);
+                out.push(b'"');
             }
         }
         for part in self.partial {
