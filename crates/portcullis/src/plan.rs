@@ -29,6 +29,12 @@ pub(crate) fn firewall(firewall: &config::Firewall) -> OverlaySettings {
     guards::overlay(firewall, &config::RouteFirewall::default(), firewall.mode, None)
 }
 
+/// What a route wants of the firewall.
+pub(crate) fn route_firewall(config: &Config, route: &config::Route) -> OverlaySettings {
+    let mode = route.firewall.mode.unwrap_or(config.firewall.mode);
+    guards::overlay(&config.firewall, &route.firewall, mode, route.body_limit())
+}
+
 /// All that the stages need to know of one route.
 #[derive(Debug)]
 pub(crate) struct RoutePlan {
@@ -174,7 +180,7 @@ impl Compiler<'_> {
         let (Some(program), false) = (&self.rules.program, mode == config::FirewallMode::Off) else {
             return Ok(None);
         };
-        let settings = guards::overlay(&self.config.firewall, &route.firewall, mode, route.body_limit());
+        let settings = route_firewall(self.config, route);
         let overlay = Overlay::compile(program, &settings).map_err(|error| error.to_string())?;
         Ok(Some(FirewallPlan { program: program.clone(), overlay: Arc::new(overlay) }))
     }

@@ -1,6 +1,8 @@
 //! `portcullis rules bench`.
 
 use super::NamedRules;
+use super::counters::{self, Instructions};
+use super::message::{Request, Response};
 use crate::commands::print;
 use crate::plan;
 use base64::Engine as _;
@@ -17,17 +19,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
 /// The response that every request gets: about 1 KiB of JSON, as the peers' benchmark has it.
 const ITEM: &str =
     r#"{"id": 48121, "name": "blue cotton shirt", "price": {"amount": 19.9, "currency": "EUR"}},"#;
 const ITEMS: usize = 11;
+/// Transactions whose instructions are counted.
+const COUNTED: usize = 5;
 
 /// Options of `portcullis rules bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Times are CPU time of this thread. With three arguments instead of --corpus, each entry is a \
+    after_help = "Times are CPU time of this thread. Instructions are counted where the kernel offers hardware counters, allocations \
+    by a program that was built with `--features count-allocations` (the counting costs every allocation a little); both \
+    are `null` otherwise. The exit code is 1 if a verdict is not the expected one.\n\nWith three arguments instead of --corpus, each entry is a \
     line `id, status, iterations, nanoseconds per transaction of each round`, separated by tabs; status 0 is let through."
 )]
 pub(crate) struct Bench {
@@ -95,6 +100,11 @@ struct Measured {
     microseconds: f64,
     /// Nanoseconds of CPU for one transaction, by sample.
     nanoseconds: Vec<u64>,
+    /// Instructions of one transaction in user space; `null` where the platform does not count them.
+    instructions: Option<u64>,
+    /// Allocations of one transaction after others of its kind; `null` where the program was built without
+    /// `count-allocations`.
+    allocations: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,24 +136,30 @@ impl Bench {
         settings.paranoia = self.paranoia.or(settings.paranoia);
         let overlay = Overlay::compile(&program, &settings).map_err(|error| error.to_string())?;
         let rules = program.rules().count();
-        let bench = Engine { program, overlay: Arc::new(overlay), response: response() };
+        let mut bench = Engine {
+            program,
+            overlay: Arc::new(overlay),
+            response: response(),
+            instructions: Instructions::new(),
+        };
         let entries = bench.measure(&entries, Duration::from_millis(milliseconds), rounds);
         let results = Results::new(rules, load_milliseconds, entries);
         if self.json {
             let text = serde_json::to_string_pretty(&results).map_err(|error| error.to_string())?;
-            return print(&format!("{text}\n"));
-        }
-        if self.corpus.is_none() {
-            // Standard error names the engine, as the script expects.
+            print(&format!("{text}\n"))?;
+        } else if self.corpus.is_none() {
+            // Standard error names the engine, as the script expects, which judges verdicts by itself.
             let _ = writeln!(std::io::stderr(), "{}", results.engine());
             return print(&results.lines());
+        } else {
+            print(&results.table())?;
         }
-        print(&results.table())
+        if results.differing == 0 { Ok(()) } else { Err(results.differences()) }
     }
 }
 
 /// Reads a corpus.
-fn read(path: &Path) -> Result<Vec<(Entry, Vec<u8>)>, String> {
+fn read(path: &Path) -> Result<Vec<(Entry, Request)>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -153,14 +169,19 @@ fn read(path: &Path) -> Result<Vec<(Entry, Vec<u8>)>, String> {
             let body = STANDARD
                 .decode(&entry.body_b64)
                 .map_err(|error| format!("{}: body_b64: {error}", place()))?;
-            Ok((entry, body))
+            let request = entry.request(body);
+            Ok((entry, request))
         })
         .collect()
 }
 
-fn response() -> Vec<u8> {
+fn response() -> Response {
     let items = ITEM.repeat(ITEMS);
-    format!("{{\"items\": [{}]}}", items.trim_end_matches(',')).into_bytes()
+    Response {
+        status: 200,
+        fields: vec![(b"Content-Type".to_vec(), b"application/json".to_vec())],
+        body: format!("{{\"items\": [{}]}}", items.trim_end_matches(',')).into_bytes(),
+    }
 }
 
 /// CPU time of this thread so far.
@@ -172,19 +193,20 @@ fn cpu_time() -> Duration {
 struct Engine {
     program: Arc<Program>,
     overlay: Arc<Overlay>,
-    response: Vec<u8>,
+    response: Response,
+    instructions: Instructions,
 }
 
 impl Engine {
-    fn measure(&self, corpus: &[(Entry, Vec<u8>)], sample: Duration, rounds: u32) -> Vec<Measured> {
+    fn measure(&mut self, corpus: &[(Entry, Request)], sample: Duration, rounds: u32) -> Vec<Measured> {
         let mut measured: Vec<Measured> =
-            corpus.iter().map(|(entry, body)| self.prepare(entry, body, sample)).collect();
+            corpus.iter().map(|(entry, request)| self.prepare(entry, request, sample)).collect();
         // All entries in turn, so that a slow moment of the machine does not hit one of them alone.
         for _ in 0..rounds {
-            for ((entry, body), measured) in corpus.iter().zip(&mut measured) {
+            for ((_, request), measured) in corpus.iter().zip(&mut measured) {
                 let start = cpu_time();
                 for _ in 0..measured.iterations {
-                    self.transaction(entry, body);
+                    self.transaction(request);
                 }
                 let each = (cpu_time() - start).as_nanos() / u128::from(measured.iterations.max(1));
                 measured.nanoseconds.push(u64::try_from(each).unwrap_or(u64::MAX));
@@ -198,13 +220,13 @@ impl Engine {
     }
 
     /// The verdict on an entry, and how many transactions make a sample.
-    fn prepare(&self, entry: &Entry, body: &[u8], sample: Duration) -> Measured {
-        let refused = self.transaction(entry, body);
+    fn prepare(&mut self, entry: &Entry, request: &Request, sample: Duration) -> Measured {
+        let refused = self.transaction(request);
         let mut iterations = 1_u64;
         let found = loop {
             let start = cpu_time();
             for _ in 0..iterations {
-                self.transaction(entry, body);
+                self.transaction(request);
             }
             let spent = cpu_time() - start;
             if spent * 4 >= sample {
@@ -224,37 +246,45 @@ impl Engine {
             iterations: found,
             microseconds: 0.0,
             nanoseconds: Vec::new(),
+            instructions: self.count_instructions(request),
+            allocations: counters::allocations(|| {
+                self.transaction(request);
+            }),
         }
+    }
+
+    /// The least of a few transactions: interrupts of the thread only add.
+    fn count_instructions(&mut self, request: &Request) -> Option<u64> {
+        let mut least = None;
+        for _ in 0..COUNTED {
+            let before = self.instructions.read()?;
+            self.transaction(request);
+            let spent = self.instructions.read()?.saturating_sub(before);
+            least = Some(least.map_or(spent, |least: u64| least.min(spent)));
+        }
+        least
     }
 
     /// One whole transaction, its report included: status and rule of the refusal.
-    fn transaction(&self, entry: &Entry, body: &[u8]) -> Option<(u16, u32)> {
+    fn transaction(&self, request: &Request) -> Option<(u16, u32)> {
         let mut transaction =
             Transaction::new(Arc::clone(&self.program), Arc::clone(&self.overlay), "1a2b3c4d5e6f");
-        transaction.connection(CLIENT, 40_000, SERVER, 443);
-        transaction.request_line(entry.method.as_bytes(), entry.uri.as_bytes(), b"HTTP/1.1");
-        for (name, value) in &entry.headers {
-            transaction.request_header(name.as_bytes(), value.as_bytes());
-        }
-        let refused = self.phases(&mut transaction, body);
+        let refused = request.judge(&mut transaction, CLIENT, Some(&self.response));
         std::hint::black_box(transaction.finish());
-        refused
-    }
-
-    fn phases(&self, transaction: &mut Transaction, body: &[u8]) -> Option<(u16, u32)> {
-        let refused = transaction
-            .check_request_headers()
-            .or_else(|| transaction.write_request_body(body))
-            .or_else(|| transaction.check_request_body());
-        let refused = refused.or_else(|| {
-            transaction.response_status(200);
-            transaction.response_header(b"Content-Type", b"application/json");
-            transaction.check_response_headers()
-        });
-        let refused = refused
-            .or_else(|| transaction.write_response_body(&self.response))
-            .or_else(|| transaction.check_response_body());
         refused.map(|interruption| (interruption.status, interruption.rule_id))
+    }
+}
+
+impl Entry {
+    fn request(&self, body: Vec<u8>) -> Request {
+        let bytes = |text: &String| text.as_bytes().to_vec();
+        Request {
+            method: bytes(&self.method),
+            target: bytes(&self.uri),
+            version: b"HTTP/1.1".to_vec(),
+            fields: self.headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+            body,
+        }
     }
 }
 
@@ -271,6 +301,21 @@ impl Results {
             self.rules,
             self.load_milliseconds
         )
+    }
+
+    /// The entries whose verdict is not the expected one.
+    fn differences(&self) -> String {
+        let mut text =
+            format!("{} of {} verdicts are not the expected ones:", self.differing, self.entries.len());
+        for entry in self.entries.iter().filter(|entry| entry.as_expected == Some(false)) {
+            let _ = match entry.rule {
+                None => write!(text, "\n  {} is let through", entry.id),
+                Some(rule) => {
+                    write!(text, "\n  {} is refused with {} by rule {rule}", entry.id, entry.status)
+                }
+            };
+        }
+        text
     }
 
     /// One line an entry, separated by tabs.
@@ -291,6 +336,13 @@ impl Results {
         let mut text = String::new();
         for entry in &self.entries {
             let _ = write!(text, "{:width$}  {:>10.1} µs  ", entry.id, entry.microseconds);
+            let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let _ = write!(
+                text,
+                "{:>10} instructions {:>5} allocations  ",
+                count(entry.instructions),
+                count(entry.allocations)
+            );
             let _ = match entry.rule {
                 None => write!(text, "pass"),
                 Some(rule) => write!(text, "block {} by rule {rule}", entry.status),

@@ -5,7 +5,6 @@ use crate::inputs::Inputs;
 use crate::rules;
 use clap::Args;
 use portcullis_diag::{Diagnostics, SourceMap};
-use portcullis_waf::BuildOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -15,6 +14,8 @@ pub(crate) struct Check {
     /// Rule files, folders of `*.conf` files or globs, in the order they load.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    tolerance: super::Tolerance,
 }
 
 impl Check {
@@ -25,7 +26,7 @@ impl Check {
             &super::in_folders(&self.paths),
             &mut sources,
             &Inputs::new(),
-            BuildOptions::default(),
+            self.tolerance.options(),
         ) {
             Ok(loaded) => {
                 // Standard error is all there is to say it on.

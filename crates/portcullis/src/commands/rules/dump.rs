@@ -11,11 +11,13 @@ pub(crate) struct Dump {
     files: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    tolerance: super::Tolerance,
 }
 
 impl Dump {
     pub(super) fn run(self) -> Result<(), String> {
-        let loaded = super::load(&self.files, &self.config.config)?;
+        let loaded = super::load(&self.files, &self.config.config, self.tolerance)?;
         print(&loaded.program.map(|program| program.dump()).unwrap_or_default())
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct List {
     files: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    tolerance: super::Tolerance,
     /// Only rules with this tag.
     #[arg(long)]
     tag: Option<String>,
@@ -19,7 +21,7 @@ pub(crate) struct List {
 
 impl List {
     pub(super) fn run(self) -> Result<(), String> {
-        let loaded = super::load(&self.files, &self.config.config)?;
+        let loaded = super::load(&self.files, &self.config.config, self.tolerance)?;
         let mut text = String::new();
         for rule in loaded.program.iter().flat_map(|program| program.rules()) {
             if self.tag.as_ref().is_some_and(|tag| !rule.tags.contains(&tag.as_str())) {

@@ -2,8 +2,15 @@
 
 mod bench;
 mod check;
+mod counters;
+mod curl;
 mod dump;
+mod explain;
 mod list;
+mod message;
+mod shell;
+mod subject;
+mod suggest;
 mod test;
 
 use super::ConfigFile;
@@ -13,6 +20,7 @@ use clap::{Args, Subcommand};
 use portcullis_config::Config;
 use portcullis_diag::SourceMap;
 use portcullis_waf::{BuildOptions, Program};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +37,10 @@ pub(crate) enum Rules {
     Test(test::Test),
     /// Measure what rules cost for each request of a corpus, and whether they judge it as expected.
     Bench(bench::Bench),
+    /// Show what each rule saw of a request, why it did or did not match, what it cost, and the verdict.
+    Explain(explain::Explain),
+    /// Write the smallest exclusions with which a request is let through that was refused by mistake.
+    SuggestExclusion(suggest::Suggest),
 }
 
 impl Rules {
@@ -43,7 +55,24 @@ impl Rules {
             Rules::Dump(command) => command.run(),
             Rules::Test(command) => command.run(),
             Rules::Bench(command) => command.run(),
+            Rules::Explain(command) => command.run(),
+            Rules::SuggestExclusion(command) => command.run(),
         }
+    }
+}
+
+/// What is done with rules that want what the engine does not have.
+#[derive(Clone, Copy, Debug, Args)]
+struct Tolerance {
+    /// Leave rules out that want what this engine does not have (an operator, a variable, an action), each with a warning.
+    /// Otherwise each is an error.
+    #[arg(long)]
+    allow_unsupported: bool,
+}
+
+impl Tolerance {
+    fn options(self) -> BuildOptions {
+        BuildOptions { allow_unsupported: self.allow_unsupported }
     }
 }
 
@@ -56,11 +85,13 @@ struct NamedRules {
     files: Vec<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    tolerance: Tolerance,
 }
 
 impl NamedRules {
     fn load(&self) -> Result<(Arc<Program>, Option<Config>), String> {
-        let loaded = load(&self.files, &self.config.config)?;
+        let loaded = load(&self.files, &self.config.config, self.tolerance)?;
         let program = loaded.program.ok_or("the configuration's firewall is off and has no rules")?;
         Ok((program, loaded.config))
     }
@@ -74,23 +105,28 @@ struct Loaded {
     config: Option<Config>,
 }
 
-/// Compiles the rules in `files`, or those that the configuration names when there are none.
+/// Compiles the rules in `files`, or those that the configuration names when there are none. What was left out of them
+/// is said on standard error.
 ///
 /// # Errors
 /// All that is wrong, rendered.
-fn load(files: &[PathBuf], config: &Path) -> Result<Loaded, String> {
+fn load(files: &[PathBuf], config: &Path, tolerance: Tolerance) -> Result<Loaded, String> {
     let (mut sources, inputs) = (SourceMap::new(), Inputs::new());
-    if !files.is_empty() {
-        let loaded = rules::compile(&in_folders(files), &mut sources, &inputs, BuildOptions::default());
-        let program = loaded.map_err(|found| found.to_text(&sources))?.program;
-        return Ok(Loaded { program, config: None });
+    let (loaded, config) = if files.is_empty() {
+        let mut config = portcullis_config::load(config, &mut sources, &portcullis_config::process_env)
+            .map_err(|found| found.to_text(&sources))?
+            .config;
+        config.firewall.allow_unsupported |= tolerance.allow_unsupported;
+        (rules::load(&config, &mut sources, &inputs), Some(config))
+    } else {
+        (rules::compile(&in_folders(files), &mut sources, &inputs, tolerance.options()), None)
+    };
+    let loaded = loaded.map_err(|found| found.to_text(&sources))?;
+    if tolerance.allow_unsupported {
+        // Standard error is all there is to say it on.
+        let _ = write!(std::io::stderr(), "{}", loaded.warnings.to_text(&sources));
     }
-    let config = portcullis_config::load(config, &mut sources, &portcullis_config::process_env)
-        .map_err(|found| found.to_text(&sources))?
-        .config;
-    let loaded = rules::load(&config, &mut sources, &inputs);
-    let program = loaded.map_err(|found| found.to_text(&sources))?.program;
-    Ok(Loaded { program, config: Some(config) })
+    Ok(Loaded { program: loaded.program, config })
 }
 
 /// A folder stands for the `*.conf` files in it.
