@@ -14,7 +14,7 @@ use crate::prefilter::Prefilter;
 use crate::rule::{Disruptive, Meta, Mode, Phase, Processor, SetVar, TxChange, TxTarget};
 use crate::settings::Settings;
 use crate::sources::Sources;
-use crate::target::{Exclusion, TargetSet};
+use crate::target::{Exclusion, Target, TargetSet};
 use crate::transform::Transform;
 
 /// Index of a rule in the program.
@@ -24,6 +24,10 @@ pub(crate) struct RuleIx(pub(crate) u32);
 /// Index of a lane: what is looked at, in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LaneId(pub(crate) u32);
+
+/// Index of a segment: a part of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SegmentId(pub(crate) u32);
 
 /// One bit for each rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,23 +64,36 @@ impl RuleBits {
     }
 }
 
-/// What several rules look at in the same form: the unit that is gathered and transformed once.
+/// What several rules look at in the same form: all their variables.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) targets: TargetSet,
+    pub(crate) chain: Box<[Transform]>,
+    /// Also the forms between the transformations are looked at (`multiMatch`).
+    pub(crate) every_form: bool,
+    /// Gathered once and kept while what the values come from does not change; otherwise gathered for each use.
+    pub(crate) stable: bool,
+    /// What the values come from.
+    pub(crate) sources: Sources,
+    /// In the order of the targets.
+    pub(crate) segments: Box<[SegmentId]>,
+}
+
+/// One target in one form: the unit that is gathered, transformed and scanned once, for all the lanes it is part of.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) target: Target,
+    /// Those of the target's own variable.
+    pub(crate) excludes: Box<[Exclusion]>,
     pub(crate) chain: Box<[Transform]>,
     /// Which of the program's chains that is; values remember what each makes of them.
     pub(crate) chain_number: u16,
     /// The transformations of the chain as bits: a value all of them leave alone needs no work.
     pub(crate) mask: u64,
-    /// Also the forms between the transformations are looked at (`multiMatch`).
     pub(crate) every_form: bool,
-    /// What the values come from.
     pub(crate) sources: Sources,
-    /// Gathered once and kept while that does not change; otherwise gathered for each use.
-    pub(crate) stable: bool,
-    /// For a stable lane with transformations: the one with the same targets without them.
-    pub(crate) base: Option<LaneId>,
+    /// If there are transformations: the same target without them.
+    pub(crate) base: Option<SegmentId>,
 }
 
 /// A question that needs no lane: one TX variable against an integer. Most rules of a rule set are such gates.
@@ -207,7 +224,8 @@ pub struct Program {
     pub(crate) rules: Vec<Rule>,
     pub(crate) links: Vec<Link>,
     pub(crate) lanes: Vec<Lane>,
-    /// How many different chains of transformations the lanes have.
+    pub(crate) segments: Vec<Segment>,
+    /// How many different chains of transformations they have.
     pub(crate) chain_count: usize,
     pub(crate) patterns: Vec<Pattern>,
     /// For the request's phases and for the response's.
@@ -337,8 +355,7 @@ impl Program {
                 write!(out, " > {}", transform.info().name)?;
             }
             let form = if lane.every_form { " every form" } else { "" };
-            let base = lane.base.map(|base| format!(" from lane#{}", base.0)).unwrap_or_default();
-            writeln!(out, "{form}{}{base}", if lane.stable { "" } else { " volatile" })?;
+            writeln!(out, "{form}{}", if lane.stable { "" } else { " volatile" })?;
         }
         for (side, filter) in ["request", "response"].iter().zip(&self.prefilters) {
             writeln!(out, "prefilter {side} {} literals", filter.literal_count())?;

@@ -1,5 +1,6 @@
 //! From a [`RuleSet`] to a [`Program`]: patterns compiled and shared, lanes and names interned, jumps resolved.
 
+mod lanes;
 mod operators;
 
 use std::collections::HashMap;
@@ -16,11 +17,10 @@ use crate::macros::Num;
 use crate::operator::{Op, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::program::{
-    Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Skip, TargetRemoval, Written,
-    next_uid,
+    Ctl, Gate, KnownSlots, Lane, LaneId, Link, Program, Rule, RuleBits, RuleIx, Segment, SegmentId, Skip,
+    TargetRemoval, Written, next_uid,
 };
 use crate::rule::{Meta, Phase};
-use crate::sources::Sources;
 use crate::target::{Key, Target, TargetSet};
 use crate::transform::Transform;
 use crate::validate::{BuildOptions, CtlDef, Item, LinkDef, RuleChoice, RuleDef, RuleSet, SkipDef, tolerate};
@@ -94,6 +94,8 @@ pub fn compile(
         sides: Vec::new(),
         lanes: Vec::new(),
         lane_ids: HashMap::new(),
+        segments: Vec::new(),
+        segment_ids: HashMap::new(),
         chains: Vec::new(),
         links: Vec::new(),
         files: HashMap::new(),
@@ -118,6 +120,8 @@ struct Compiler<'a> {
     sides: Vec<[bool; 2]>,
     lanes: Vec<Lane>,
     lane_ids: HashMap<String, LaneId>,
+    segments: Vec<Segment>,
+    segment_ids: HashMap<String, SegmentId>,
     /// The chains of transformations, each once.
     chains: Vec<Box<[Transform]>>,
     links: Vec<Link>,
@@ -189,6 +193,7 @@ impl Compiler<'_> {
             rules: compiled,
             links: std::mem::take(&mut self.links),
             lanes: std::mem::take(&mut self.lanes),
+            segments: std::mem::take(&mut self.segments),
             chain_count: self.chains.len(),
             patterns: std::mem::take(&mut self.patterns),
             prefilters,
@@ -290,47 +295,6 @@ impl Compiler<'_> {
             ctls,
             unconditional,
         }
-    }
-}
-
-impl Compiler<'_> {
-    /// The lane for these targets in this form; equal ones are one lane.
-    fn lane(
-        &mut self,
-        targets: TargetSet,
-        chain: Vec<Transform>,
-        every_form: bool,
-        names: &crate::macros::TxNames,
-    ) -> LaneId {
-        let mut key = targets.show(names);
-        for transform in &chain {
-            key.push('>');
-            key.push_str(transform.info().name);
-        }
-        if every_form {
-            key.push('*');
-        }
-        if let Some(known) = self.lane_ids.get(&key) {
-            return *known;
-        }
-        self.collect_xml_paths(&targets);
-        let stable = targets.is_stable();
-        let transformed = stable && !chain.is_empty();
-        let base = transformed.then(|| self.lane(targets.clone(), Vec::new(), false, names));
-        let mask = chain.iter().fold(0, |mask, transform| mask | transform.bit());
-        let id = LaneId(self.lanes.len() as u32);
-        let sources =
-            targets.includes.iter().fold(Sources::NONE, |all, target| all.union(Sources::of(target.var)));
-        let chain: Box<[Transform]> = chain.into();
-        let number = self.chains.iter().position(|known| *known == chain);
-        let chain_number = number.unwrap_or_else(|| {
-            self.chains.push(chain.clone());
-            self.chains.len() - 1
-        });
-        let chain_number = u16::try_from(chain_number).unwrap_or(u16::MAX);
-        self.lanes.push(Lane { targets, chain, chain_number, mask, every_form, sources, stable, base });
-        self.lane_ids.insert(key, id);
-        id
     }
 }
 

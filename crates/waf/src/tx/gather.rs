@@ -4,23 +4,34 @@ use super::engine::Engine;
 use super::state::{Entry, Hit, Item, TxValue, push_number};
 use super::values::ValueId;
 use crate::macros::{Names, TxSlot};
-use crate::program::Lane;
+use crate::program::{Lane, Segment};
 use crate::target::{Exclusion, Key, Target};
 use crate::variable::Var;
 
 impl Engine<'_> {
     /// Gathers the values of a lane and takes them through its transformations.
     pub(super) fn gather(&mut self, lane: &Lane, out: &mut Vec<Item>) {
-        for target in &lane.targets.includes {
-            let from = out.len();
-            self.collect(target, &lane.targets.excludes, out);
-            if target.counted {
-                let count = out.len() - from;
-                out.truncate(from);
-                out.push(self.count_item(target, count));
+        let program = self.program;
+        let mut part = Vec::new();
+        for segment in lane.segments.iter().filter_map(|id| program.segments.get(id.0 as usize)) {
+            if out.is_empty() {
+                self.gather_segment(segment, out);
+                continue;
             }
+            self.gather_segment(segment, &mut part);
+            out.append(&mut part);
         }
-        self.transform(lane, out);
+    }
+
+    /// Gathers the values of one target and takes them through its transformations.
+    pub(super) fn gather_segment(&mut self, segment: &Segment, out: &mut Vec<Item>) {
+        self.collect(&segment.target, &segment.excludes, out);
+        if segment.target.counted {
+            let count = out.len();
+            out.clear();
+            out.push(self.count_item(&segment.target, count));
+        }
+        self.transform(segment, out);
     }
 
     fn count_item(&mut self, target: &Target, count: usize) -> Item {

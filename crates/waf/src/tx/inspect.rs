@@ -1,7 +1,8 @@
 //! The operators at work: whether a link matches, on which of the values it looks at.
 
 use super::engine::Engine;
-use super::state::{Hit, Item, State, TxValue};
+use super::lanes::Outline;
+use super::state::{Hit, Item, TxValue};
 use super::values::{Span, ValueId};
 use crate::byteset::ByteSet;
 use crate::libinjection;
@@ -9,7 +10,7 @@ use crate::macros::{Num, TxSlot};
 use crate::operator::{
     Detector, Op, Pattern, PatternId, atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid,
 };
-use crate::program::{Link, RuleIx};
+use crate::program::{Lane, Link, RuleIx};
 
 /// The last of the TX variables that hold groups.
 const LAST_GROUP: u16 = 9;
@@ -34,61 +35,62 @@ impl Detector {
     }
 }
 
+/// Whether an operator can match any of some values with these bytes.
+fn possible(op: &Op, bytes: &ByteSet) -> bool {
+    match op {
+        Op::ByteRange(allowed) => allowed.complement().intersects(bytes),
+        Op::UrlEncoding => bytes.contains(b'%'),
+        Op::Utf8 => bytes.intersects(&HIGH),
+        Op::Detect(detector) => bytes.intersects(&detector.needs()),
+        _ => true,
+    }
+}
+
 impl Engine<'_> {
     /// Whether a link that is no gate matches.
     pub(super) fn inspect(&mut self, index: RuleIx, link: &Link) -> bool {
         let Some(lane) = self.program.lanes.get(link.lane.0 as usize) else { return false };
-        if !lane.stable {
-            let mut items = std::mem::take(&mut self.state.items);
-            items.clear();
-            self.gather(lane, &mut items);
-            let matched = self.items(index, link, items.len(), |_, at| items.get(at).copied());
-            self.state.items = items;
-            return matched;
-        }
-        let place = self.lane(link.lane, lane);
-        let Some(gathered) = self.state.gathered.get(place as usize) else { return false };
-        if gathered.is_empty() {
-            return false;
-        }
-        let (items, bytes) = (gathered.items(), &gathered.bytes);
-        if !link.negated {
-            let possible = match &link.op {
-                Op::Rx(id) | Op::Pm(id) => return self.search(index, link, place, *id),
-                Op::Checksum(_, id) => self.rows(place, *id).is_some(),
-                Op::ByteRange(allowed) => allowed.complement().intersects(bytes),
-                Op::UrlEncoding => bytes.contains(b'%'),
-                Op::Utf8 => bytes.intersects(&HIGH),
-                Op::Detect(detector) => bytes.intersects(&detector.needs()),
-                _ => true,
+        if lane.stable {
+            let place = self.lane(link.lane, lane);
+            let Some(outline) = self.state.summaries.get(place as usize).map(|summary| &summary.outline)
+            else {
+                return false;
             };
-            if !possible {
+            if outline.count == 0 || !link.negated && !possible(&link.op, &outline.bytes) {
                 return false;
             }
+            if let (Op::Rx(id) | Op::Pm(id), false) = (&link.op, link.negated) {
+                return self.search(index, link, lane, place, *id);
+            }
         }
-        self.items(index, link, items.len(), |state, at| state.lane_items.get(items.start + at).copied())
+        let mut items = std::mem::take(&mut self.state.items);
+        items.clear();
+        if lane.stable {
+            for segment in &lane.segments {
+                let Some(gathered) = self.gathered(*segment) else { continue };
+                items.extend_from_slice(self.state.lane_items.get(gathered.items()).unwrap_or_default());
+            }
+        } else {
+            self.gather(lane, &mut items);
+        }
+        let matched = self.items(index, link, &items);
+        self.state.items = items;
+        matched
     }
 
     /// Asks the operator about every value; each match takes effect at once.
-    fn items(
-        &mut self,
-        index: RuleIx,
-        link: &Link,
-        len: usize,
-        item: impl Fn(&State, usize) -> Option<Item>,
-    ) -> bool {
+    fn items(&mut self, index: RuleIx, link: &Link, items: &[Item]) -> bool {
         let mut argument = std::mem::take(&mut self.state.argument);
         let number = self.resolve(&link.op, &mut argument);
         let touched = self.state.touched.contains(index);
         let mut matched = false;
-        for at in 0..len {
-            let Some(item) = item(self.state, at) else { break };
-            if touched && self.removed_target(index, &item) {
+        for item in items {
+            if touched && self.removed_target(index, item) {
                 continue;
             }
-            if self.test(link, &item, &argument, number) {
+            if self.test(link, item, &argument, number) {
                 matched = true;
-                self.hit(link, Hit { item, number: None });
+                self.hit(link, Hit { item: *item, number: None });
             }
         }
         self.state.argument = argument;
@@ -96,30 +98,36 @@ impl Engine<'_> {
     }
 
     /// Asks a pattern about those values of a lane that the prefilter leaves; each match takes effect at once.
-    fn search(&mut self, index: RuleIx, link: &Link, place: u32, id: PatternId) -> bool {
+    fn search(&mut self, index: RuleIx, link: &Link, lane: &Lane, place: u32, id: PatternId) -> bool {
         let program = self.program;
-        let (Some(pattern), Some(gathered)) = (program.pattern(id), self.state.gathered.get(place as usize))
+        let (Some(pattern), Some(summary)) = (program.pattern(id), self.state.summaries.get(place as usize))
         else {
             return false;
         };
-        if !pattern.facts.allow(gathered.longest as usize, &gathered.bytes) {
+        let allow = |outline: &Outline| pattern.facts.allow(outline.longest as usize, &outline.bytes);
+        if !allow(&summary.outline) || !self.lane_has(lane, place, id) {
             return false;
         }
-        let items = gathered.items();
-        let Some(rows) = self.rows(place, id) else { return false };
         let touched = self.state.touched.contains(index);
         let mut matched = false;
-        let mut done = 0;
-        while let Some(found) = self.next_candidate(rows.start + done..rows.end, id) {
-            let at = items.start + done + found;
-            done += found + 1;
-            let Some(item) = self.state.lane_items.get(at).copied() else { break };
-            if touched && self.removed_target(index, &item) {
+        for segment in &lane.segments {
+            let Some(gathered) = self.gathered(*segment).filter(|gathered| allow(gathered.outline())) else {
                 continue;
-            }
-            if self.pattern(id, pattern, link, item.value) {
-                matched = true;
-                self.hit(link, Hit { item, number: None });
+            };
+            let items = gathered.items();
+            let Some(rows) = self.rows(*segment, id) else { continue };
+            let mut done = 0;
+            while let Some(found) = self.next_candidate(rows.start + done..rows.end, id) {
+                let at = items.start + done + found;
+                done += found + 1;
+                let Some(item) = self.state.lane_items.get(at).copied() else { break };
+                if touched && self.removed_target(index, &item) {
+                    continue;
+                }
+                if self.pattern(id, pattern, link, item.value) {
+                    matched = true;
+                    self.hit(link, Hit { item, number: None });
+                }
             }
         }
         matched
@@ -191,6 +199,7 @@ impl Engine<'_> {
     fn pattern(&mut self, id: PatternId, pattern: &Pattern, link: &Link, value: ValueId) -> bool {
         let bytes = self.state.values.get(value);
         if !pattern.facts.allow(bytes.len(), &self.state.values.byte_set(value)) {
+            self.state.values.rule_out(value, self.state.side, id);
             return false;
         }
         let capture = link.capture && !link.negated;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::explain::Added;
-use super::lanes::{Gathered, NOT_GATHERED};
+use super::lanes::{Gathered, NOWHERE, Summary};
 use super::values::{Span, ValueId, Values};
 use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
@@ -94,8 +94,11 @@ pub(crate) struct State {
     /// Values, by name, that exclusions kept from rules.
     pub(crate) withheld: Vec<(RuleIx, ValueId)>,
     pub(crate) highest_severity: u8,
-    /// For each lane the place of its values in `gathered`.
+    /// For each lane its place in `summaries`.
     pub(crate) lanes: Vec<u32>,
+    pub(crate) summaries: Vec<Summary>,
+    /// For each segment its place in `gathered`.
+    pub(crate) segments: Vec<u32>,
     pub(crate) gathered: Vec<Gathered>,
     pub(crate) lane_items: Vec<Item>,
     pub(crate) lane_rows: Vec<u32>,
@@ -156,6 +159,8 @@ impl Default for State {
             withheld: Vec::new(),
             highest_severity: u8::MAX,
             lanes: Vec::new(),
+            summaries: Vec::new(),
+            segments: Vec::new(),
             gathered: Vec::new(),
             lane_items: Vec::new(),
             lane_rows: Vec::new(),
@@ -249,7 +254,10 @@ impl State {
         self.rule = None;
         self.highest_severity = u8::MAX;
         self.lanes.clear();
-        self.lanes.resize(program.lanes.len(), NOT_GATHERED);
+        self.lanes.resize(program.lanes.len(), NOWHERE);
+        self.summaries.clear();
+        self.segments.clear();
+        self.segments.resize(program.segments.len(), NOWHERE);
         self.gathered.clear();
         self.lane_items.clear();
         self.lane_rows.clear();
