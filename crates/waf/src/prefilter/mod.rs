@@ -78,7 +78,11 @@ mod tests {
     use super::*;
     use crate::byteset::ByteSet;
     use crate::operator::{Caches, compile_phrases, compile_regex};
+    use portcullis_diag::SourceMap;
+    use portcullis_seclang::{Disk, load};
     use proptest::prelude::*;
+    use std::io::BufRead as _;
+    use std::path::Path;
 
     fn facts(pattern: &str) -> Facts {
         compile_regex(pattern, false).unwrap().facts
@@ -117,6 +121,46 @@ mod tests {
                 inner.prop_map(|item| format!("(?i:({item}))")),
             ]
         })
+    }
+
+    /// What the prefilter drops of CRS's patterns does not match attacks and ordinary text either: every fortieth of
+    /// the recorded payloads.
+    #[test]
+    fn never_drops_a_match_of_crs() {
+        let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
+        let Ok(entries) = std::fs::read_dir(data.join("crs/rules")) else {
+            eprintln!("SKIPPED: {} is absent", data.display());
+            return;
+        };
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|end| end == "conf"));
+        files.sort();
+        let mut sources = SourceMap::new();
+        let directives = load(&files, &Disk, &mut sources).directives;
+        let program = crate::build(&directives, &sources, &crate::FileSystem).unwrap().0;
+        let patterns = || (0u16..).map(PatternId).zip(&program.patterns);
+        let filter = Prefilter::new(patterns(), program.patterns.len());
+
+        let file = std::fs::File::open(data.join("libinjection/verdicts.txt.xz")).unwrap();
+        let lines =
+            std::io::BufReader::new(lzma_rust2::XzReader::new(std::io::BufReader::new(file), true)).lines();
+        let (mut caches, mut pool, mut matches) = (Caches::default(), Vec::new(), 0);
+        for line in lines.map(Result::unwrap).filter(|line| !line.starts_with('#')).step_by(40) {
+            let digits = line.split(' ').next().unwrap().as_bytes().chunks(2);
+            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            let payload: Vec<u8> = digits.map(byte).collect();
+            pool.clear();
+            filter.scan(&payload, &mut pool);
+            let bytes = ByteSet::occurring(&payload);
+            for (id, pattern) in patterns() {
+                let allowed = has_bit(&pool, id) && pattern.facts.allow(payload.len(), &bytes);
+                if pattern.is_match(id, &mut caches, &payload) {
+                    matches += 1;
+                    assert!(allowed, "{} {:?}", pattern.source, String::from_utf8_lossy(&payload));
+                }
+            }
+        }
+        assert!(matches > 10_000, "{matches}");
     }
 
     proptest! {

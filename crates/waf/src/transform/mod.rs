@@ -267,7 +267,10 @@ pub fn apply(transform: Transform, input: &[u8], out: &mut Vec<u8>) -> Changed {
         Transform::HtmlEntityDecode => entities::decode(input, out),
         Transform::JsDecode => decode::js(input, out),
         Transform::Length => digest::length(input, out),
-        Transform::Lowercase => out.extend(input.iter().map(u8::to_ascii_lowercase)),
+        Transform::Lowercase => {
+            out.extend_from_slice(input);
+            out.make_ascii_lowercase();
+        }
         Transform::Md5 => digest::md5(input, out),
         Transform::NormalizePath => path::normalize(input, out),
         Transform::NormalizePathWin => path::normalize_win(input, out),
@@ -277,8 +280,8 @@ pub fn apply(transform: Transform, input: &[u8], out: &mut Vec<u8>) -> Changed {
         Transform::ParityZero7bit => out.extend(input.iter().map(|byte| byte & 0x7f)),
         Transform::RemoveComments => text::remove_comments(input, out),
         Transform::RemoveCommentsChar => text::remove_comments_char(input, out),
-        Transform::RemoveNulls => out.extend(input.iter().filter(|&&byte| byte != 0)),
-        Transform::RemoveWhitespace => out.extend(input.iter().filter(|&&byte| !text::is_wide_space(byte))),
+        Transform::RemoveNulls => text::remove(input, out, |byte| byte == 0),
+        Transform::RemoveWhitespace => text::remove(input, out, text::is_wide_space),
         Transform::ReplaceComments => text::replace_comments(input, out),
         Transform::ReplaceNulls => out.extend(input.iter().map(|&byte| if byte == 0 { b' ' } else { byte })),
         Transform::Sha1 => digest::sha1(input, out),
@@ -286,7 +289,10 @@ pub fn apply(transform: Transform, input: &[u8], out: &mut Vec<u8>) -> Changed {
         Transform::Trim => out.extend_from_slice(text::trim_left(text::trim_right(input))),
         Transform::TrimLeft => out.extend_from_slice(text::trim_left(input)),
         Transform::TrimRight => out.extend_from_slice(text::trim_right(input)),
-        Transform::Uppercase => out.extend(input.iter().map(u8::to_ascii_uppercase)),
+        Transform::Uppercase => {
+            out.extend_from_slice(input);
+            out.make_ascii_uppercase();
+        }
         Transform::UrlDecode => url::decode(input, out),
         Transform::UrlDecodeUni => url::decode_uni(input, out),
         Transform::UrlEncode => url::encode(input, out),

@@ -8,6 +8,13 @@ pub(super) fn normalize_win(input: &[u8], out: &mut Vec<u8>) {
 /// Resolves empty, `.` and `..` segments. A relative path keeps the `..` it cannot resolve, an absolute one drops
 /// them; a trailing slash stays.
 pub(super) fn normalize(input: &[u8], out: &mut Vec<u8>) {
+    if memchr::memchr(b'/', input).is_none() {
+        // One segment, which is not resolved unless it is a single dot.
+        if input != b"." {
+            out.extend_from_slice(input);
+        }
+        return;
+    }
     let absolute = input.first() == Some(&b'/');
     let trailing = input.last() == Some(&b'/');
     if absolute {

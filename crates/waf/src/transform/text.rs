@@ -30,16 +30,54 @@ pub(super) fn trim_right(mut input: &[u8]) -> &[u8] {
     input
 }
 
-pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) {
-    let mut in_run = false;
-    for &byte in input {
-        let space = is_space(byte) || byte == 0xa0;
-        if !space {
-            out.push(byte);
-        } else if !in_run {
-            out.push(b' ');
+/// The bytes before the first one that stops, and the rest: runs are copied faster than single bytes.
+#[inline]
+fn run(input: &[u8], stops: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let end = input.iter().position(|&byte| stops(byte)).unwrap_or(input.len());
+    input.split_at_checked(end).unwrap_or((input, &[]))
+}
+
+/// Deletes the bytes that `delete` names.
+pub(super) fn remove(mut input: &[u8], out: &mut Vec<u8>, delete: impl Fn(u8) -> bool) {
+    loop {
+        let (plain, rest) = run(input, &delete);
+        out.extend_from_slice(plain);
+        let Some((_, rest)) = rest.split_first() else { return };
+        input = rest;
+    }
+}
+
+pub(super) fn compress_whitespace(mut input: &[u8], out: &mut Vec<u8>) {
+    let is_blank = |byte| is_space(byte) || byte == 0xa0;
+    loop {
+        let (plain, rest) = run(input, is_blank);
+        out.extend_from_slice(plain);
+        if rest.is_empty() {
+            return;
         }
-        in_run = space;
+        out.push(b' ');
+        input = run(rest, |byte| !is_blank(byte)).1;
+    }
+}
+
+pub(super) fn cmd_line(mut input: &[u8], out: &mut Vec<u8>) {
+    let is_deleted = |byte| matches!(byte, b'\\' | b'"' | b'\'' | b'^');
+    let is_blank = |byte| matches!(byte, b' ' | b',' | b';' | b'\t' | b'\r' | b'\n');
+    let mut pending_space = false;
+    loop {
+        let (plain, rest) = run(input, |byte| is_deleted(byte) || is_blank(byte));
+        if let Some(&first) = plain.first() {
+            if std::mem::take(&mut pending_space) && first != b'/' && first != b'(' {
+                out.push(b' ');
+            }
+            out.extend(plain.iter().map(u8::to_ascii_lowercase));
+        }
+        let Some((&byte, rest)) = rest.split_first() else { break };
+        pending_space |= is_blank(byte);
+        input = rest;
+    }
+    if pending_space {
+        out.push(b' ');
     }
 }
 
@@ -64,25 +102,6 @@ pub(super) fn php_args_names(input: &[u8], out: &mut Vec<u8>) {
     {
         out.extend_from_slice(index);
         rest = tail;
-    }
-}
-
-pub(super) fn cmd_line(input: &[u8], out: &mut Vec<u8>) {
-    let mut pending_space = false;
-    for &byte in input {
-        match byte {
-            b'\\' | b'"' | b'\'' | b'^' => {}
-            b' ' | b',' | b';' | b'\t' | b'\r' | b'\n' => pending_space = true,
-            _ => {
-                if std::mem::take(&mut pending_space) && byte != b'/' && byte != b'(' {
-                    out.push(b' ');
-                }
-                out.push(byte.to_ascii_lowercase());
-            }
-        }
-    }
-    if pending_space {
-        out.push(b' ');
     }
 }
 
@@ -156,7 +175,48 @@ pub(super) fn remove_comments_char(mut input: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::php_args_names;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As the documentation of the transformations has it, byte by byte.
+    fn compress_bytes(input: &[u8]) -> Vec<u8> {
+        let blank = |byte: u8| is_space(byte) || byte == 0xa0;
+        let mut out: Vec<u8> = input.iter().map(|&byte| if blank(byte) { b' ' } else { byte }).collect();
+        out.dedup_by(|a, b| *a == b' ' && *b == b' ');
+        out
+    }
+
+    fn cmd_line_bytes(input: &[u8]) -> Vec<u8> {
+        let kept = input.iter().filter(|byte| !b"\\\"'^".contains(byte));
+        let mut out: Vec<u8> = kept
+            .map(|byte| if b",;\t\r\n".contains(byte) { b' ' } else { byte.to_ascii_lowercase() })
+            .collect();
+        out.dedup_by(|a, b| *a == b' ' && *b == b' ');
+        let mut next = out.get(1..).unwrap_or_default().to_vec().into_iter();
+        out.retain(|byte| {
+            let next = next.next();
+            *byte != b' ' || !matches!(next, Some(b'/' | b'('))
+        });
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn runs_are_copied_as_bytes_would_be(
+            input in prop::collection::vec(prop::sample::select(b"aZ /(,;\t\x0b\"'^\\\xa0\xc2".to_vec()), 0..24),
+        ) {
+            let mut out = Vec::new();
+            compress_whitespace(&input, &mut out);
+            prop_assert_eq!(&out, &compress_bytes(&input));
+            out.clear();
+            cmd_line(&input, &mut out);
+            prop_assert_eq!(&out, &cmd_line_bytes(&input));
+            out.clear();
+            remove(&input, &mut out, is_wide_space);
+            let kept: Vec<u8> = input.into_iter().filter(|byte| !is_wide_space(*byte)).collect();
+            prop_assert_eq!(out, kept);
+        }
+    }
 
     #[test]
     fn names_as_php_reads_them() {

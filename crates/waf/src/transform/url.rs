@@ -19,29 +19,34 @@ pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
 
 /// Decodes `%HH` and `+`; says whether an invalid `%` was met (it stays as it is).
 pub(crate) fn decode(mut input: &[u8], out: &mut Vec<u8>) {
-    while let Some((&first, rest)) = input.split_first() {
+    loop {
+        let plain = memchr::memchr2(b'%', b'+', input).unwrap_or(input.len());
+        out.extend_from_slice(input.get(..plain).unwrap_or_default());
+        let Some((&first, rest)) = input.get(plain..).and_then(<[u8]>::split_first) else { return };
         input = rest;
         match first {
             b'+' => out.push(b' '),
-            b'%' => match rest {
+            _ => match rest {
                 [high, low, tail @ ..] if let Some(byte) = hex_pair(*high, *low) => {
                     out.push(byte);
                     input = tail;
                 }
                 _ => out.push(b'%'),
             },
-            _ => out.push(first),
         }
     }
 }
 
 /// As [`decode`], and `%uHHHH` folded to one byte.
 pub(super) fn decode_uni(mut input: &[u8], out: &mut Vec<u8>) {
-    while let Some((&first, rest)) = input.split_first() {
+    loop {
+        let plain = memchr::memchr2(b'%', b'+', input).unwrap_or(input.len());
+        out.extend_from_slice(input.get(..plain).unwrap_or_default());
+        let Some((&first, rest)) = input.get(plain..).and_then(<[u8]>::split_first) else { return };
         input = rest;
         match first {
             b'+' => out.push(b' '),
-            b'%' => match rest {
+            _ => match rest {
                 [b'u' | b'U', a, b, c, d, tail @ ..]
                     if let (Some(high), Some(low)) = (hex_pair(*a, *b), hex_pair(*c, *d)) =>
                 {
@@ -54,7 +59,6 @@ pub(super) fn decode_uni(mut input: &[u8], out: &mut Vec<u8>) {
                 }
                 _ => out.push(b'%'),
             },
-            _ => out.push(first),
         }
     }
 }

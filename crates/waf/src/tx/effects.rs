@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::state::{TxValue, push_number};
+use super::state::{State, TxValue, push_number};
 use super::store;
 use crate::macros::{Num, Part, Text};
 use crate::operator::atoi;
@@ -121,13 +121,15 @@ impl Engine<'_> {
 
     /// A name with macros: one that was known at load time has a slot, another gets a place of its own.
     fn named_place(&mut self, name: &Text) -> Place {
-        let mut bytes = Vec::new();
-        self.expand(name, &mut bytes);
-        bytes.make_ascii_lowercase();
-        if let Some(slot) = self.program.names.find(&bytes) {
-            return Place::Slot(slot);
-        }
-        let key = self.state.values.intern(&bytes);
+        let names = &self.program.names;
+        let found = self.expanded(name, |state, bytes| {
+            bytes.make_ascii_lowercase();
+            names.find(bytes).ok_or_else(|| state.values.intern(bytes))
+        });
+        let key = match found {
+            Ok(slot) => return Place::Slot(slot),
+            Err(key) => key,
+        };
         let state = &mut *self.state;
         Place::Named(*state.tx_places.entry(key).or_insert_with(|| {
             state.tx_named.push((key, TxValue::Unset));
@@ -142,9 +144,7 @@ impl Engine<'_> {
         {
             return TxValue::Int(number);
         }
-        let mut bytes = Vec::new();
-        self.expand(text, &mut bytes);
-        TxValue::Bytes(self.state.values.store(&bytes))
+        self.expanded(text, |state, bytes| TxValue::Bytes(state.values.store(bytes)))
     }
 
     fn amount(&mut self, amount: &Num) -> i64 {
@@ -155,11 +155,19 @@ impl Engine<'_> {
                     let value = self.tx(*slot);
                     return self.state.int(value);
                 }
-                let mut bytes = Vec::new();
-                self.expand(text, &mut bytes);
-                atoi(&bytes)
+                self.expanded(text, |_, bytes| atoi(bytes))
             }
         }
+    }
+
+    /// Hands text with its macros expanded to `take`, in a buffer that is used again.
+    fn expanded<R>(&mut self, text: &Text, take: impl FnOnce(&mut State, &mut [u8]) -> R) -> R {
+        let mut bytes = std::mem::take(&mut self.state.text);
+        bytes.clear();
+        self.expand(text, &mut bytes);
+        let result = take(self.state, &mut bytes);
+        self.state.text = bytes;
+        result
     }
 
     /// Appends text with its macros expanded; what is unset expands to nothing.

@@ -90,6 +90,9 @@ impl Engine<'_> {
             state.summaries.iter_mut().for_each(|summary| summary.union = None);
         }
         let changed = std::mem::take(&mut state.changed);
+        if !state.gathered_from.intersects(changed) {
+            return;
+        }
         let segments = program.segments.iter().map(|segment| segment.sources);
         let lanes = program.lanes.iter().map(|lane| lane.sources);
         let places = state.segments.iter_mut().zip(segments).chain(state.lanes.iter_mut().zip(lanes));
@@ -113,6 +116,7 @@ impl Engine<'_> {
         }
         let place = self.state.summaries.len() as u32;
         self.state.summaries.push(Summary { outline, union: None });
+        self.state.gathered_from = self.state.gathered_from.union(lane.sources);
         if let Some(known) = self.state.lanes.get_mut(id.0 as usize) {
             *known = place;
         }

@@ -105,11 +105,14 @@ pub(crate) struct State {
     pub(crate) lane_bits: Vec<u64>,
     /// What changed since the last phase began.
     pub(crate) changed: Sources,
+    /// What the lanes and segments gathered so far come from.
+    pub(crate) gathered_from: Sources,
     pub(crate) side: usize,
     /// Buffers lent out while a rule is evaluated.
     pub(crate) items: Vec<Item>,
     pub(crate) forms: Vec<Item>,
     pub(crate) argument: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     pub(crate) pair: (Vec<u8>, Vec<u8>),
     pub(crate) removed: RuleBits,
     pub(crate) touched: RuleBits,
@@ -166,10 +169,12 @@ impl Default for State {
             lane_rows: Vec::new(),
             lane_bits: Vec::new(),
             changed: Sources::NONE,
+            gathered_from: Sources::NONE,
             side: 0,
             items: Vec::new(),
             forms: Vec::new(),
             argument: Vec::new(),
+            text: Vec::new(),
             pair: Default::default(),
             removed: RuleBits::default(),
             touched: RuleBits::default(),
@@ -263,6 +268,7 @@ impl State {
         self.lane_rows.clear();
         self.lane_bits.clear();
         self.changed = Sources::NONE;
+        self.gathered_from = Sources::NONE;
         self.side = 0;
         self.removed.clone_from(&overlay.removed);
         self.touched.clone_from(&overlay.touched);
