@@ -6,8 +6,8 @@
 //!
 //! The way of a request: a [`Transaction`] takes connection, request line, fields and body, and runs one phase after
 //! another over them. Each value is interned once; each *lane* (what several rules look at, in the same transformed
-//! form) is gathered once; one Aho-Corasick pass over each distinct value tells which patterns may match at all; only
-//! those run. An [`Interruption`] says that the transaction must not go on, the [`Report`] at its end what was found.
+//! form) is made of segments, one for each target, which are gathered once and kept until what they come from changes;
+//! one Aho-Corasick pass over each distinct value tells which patterns may match at all; only those run. An [`Interruption`] says that the transaction must not go on, the [`Report`] at its end what was found.
 //!
 //! ```
 //! use std::sync::Arc;
