@@ -41,6 +41,8 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 endpoints = [{{ address = "{dead}" }}]
                 [firewall]
                 rules = ["rules/*.conf"]
+                log = {{ error_log = "error.log", audit_log = "audit.json" }}
+                shadow = {{}}
                 [[route]]
                 name = "all"
                 match = {{ path = "/all/{{*rest}}" }}

@@ -39,8 +39,21 @@ impl Config {
     /// # Errors
     /// Says which glob matches nothing or cannot be read.
     pub fn rule_files(&self) -> Result<Vec<PathBuf>, String> {
+        self.expand_rules(&self.firewall.rules)
+    }
+
+    /// The same for `firewall.shadow.rules`; `None` where the shadow runs the rules in force, or there is none.
+    ///
+    /// # Errors
+    /// As [`Config::rule_files`].
+    pub fn shadow_rule_files(&self) -> Result<Option<Vec<PathBuf>>, String> {
+        let rules = self.firewall.shadow.as_ref().and_then(|shadow| shadow.rules.as_deref());
+        rules.map(|rules| self.expand_rules(rules)).transpose()
+    }
+
+    fn expand_rules(&self, patterns: &[String]) -> Result<Vec<PathBuf>, String> {
         let mut files = Vec::new();
-        for pattern in &self.firewall.rules {
+        for pattern in patterns {
             for file in expand(&self.base, pattern).map_err(|error| format!("`{pattern}`: {error}"))? {
                 if !files.contains(&file) {
                     files.push(file);

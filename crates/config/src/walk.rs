@@ -344,6 +344,7 @@ pub(crate) fn wanted(node: Node) -> String {
     let words = node.types().into_iter().map(|name| match (name, node.text("format")) {
         ("string", Some("time-span" | "timeout")) => "a length of time, such as \"10s\"",
         ("string", Some("byte-size")) => "a number of bytes, such as \"64KiB\"",
+        ("string", Some("share")) => "a percentage, such as \"10%\"",
         ("string", _) => "a string",
         ("integer", _) => "an integer",
         ("boolean", _) => "`true` or `false`",

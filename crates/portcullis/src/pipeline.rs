@@ -154,7 +154,7 @@ impl Service for Gateway {
             }
             record.rejection = Some(why);
         }
-        let verdict = firewall.finish();
+        let verdict = firewall.finish(snapshot.firewall_log.as_ref(), record.answered());
         record.close(&snapshot, &self.connection, Subject::Exchange(&exchange), verdict.as_ref());
     }
 

@@ -1,9 +1,11 @@
 //! Compiling configuration into what the stages of the pipeline read: one plan for each route.
 
 mod compose;
+mod firewall;
 mod guards;
 mod network;
 
+pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, ShadowPlan, firewall_log};
 pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
 pub(crate) use network::{listener, upstreams};
 
@@ -19,20 +21,20 @@ use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
 use portcullis_upstream::{Upstream, Upstreams};
-use portcullis_waf::{Overlay, OverlaySettings, Program};
+use portcullis_waf::OverlaySettings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a route that says nothing of its own wants of the firewall.
 pub(crate) fn firewall(firewall: &config::Firewall) -> OverlaySettings {
-    guards::overlay(firewall, &config::RouteFirewall::default(), firewall.mode, None)
+    firewall::overlay(firewall, &config::RouteFirewall::default(), firewall.mode, None)
 }
 
 /// What a route wants of the firewall.
 pub(crate) fn route_firewall(config: &Config, route: &config::Route) -> OverlaySettings {
     let mode = route.firewall.mode.unwrap_or(config.firewall.mode);
-    guards::overlay(&config.firewall, &route.firewall, mode, route.body_limit())
+    firewall::overlay(&config.firewall, &route.firewall, mode, route.body_limit())
 }
 
 /// All that the stages need to know of one route.
@@ -59,13 +61,6 @@ pub(crate) struct HeadPlan {
     pub(crate) tolerance: Tolerance,
     pub(crate) bytes: Option<usize>,
     pub(crate) fields: Option<usize>,
-}
-
-/// The rules and what this route wants of them.
-#[derive(Debug)]
-pub(crate) struct FirewallPlan {
-    pub(crate) program: Arc<Program>,
-    pub(crate) overlay: Arc<Overlay>,
 }
 
 /// How a request's body is taken.
@@ -173,16 +168,6 @@ impl Compiler<'_> {
             total: route.total_timeout(),
             firewall,
         })
-    }
-
-    fn firewall(&self, route: &config::Route) -> Result<Option<FirewallPlan>, String> {
-        let mode = route.firewall.mode.unwrap_or(self.config.firewall.mode);
-        let (Some(program), false) = (&self.rules.program, mode == config::FirewallMode::Off) else {
-            return Ok(None);
-        };
-        let settings = route_firewall(self.config, route);
-        let overlay = Overlay::compile(program, &settings).map_err(|error| error.to_string())?;
-        Ok(Some(FirewallPlan { program: program.clone(), overlay: Arc::new(overlay) }))
     }
 
     fn auth(&self, route: &config::Route) -> Result<(Option<Authenticator>, Authorizer), String> {

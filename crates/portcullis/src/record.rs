@@ -5,7 +5,11 @@ use crate::connection::Connection;
 use crate::inspection::Verdict;
 use crate::snapshot::Snapshot;
 use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId};
-use portcullis_telemetry::{AccessRecord, FirewallRecord, RouteMetrics, RuleMatch, UpstreamRecord};
+use portcullis_telemetry::{
+    AccessRecord, FirewallEvent, FirewallRecord, RouteMetrics, RuleMatch, ShadowRecord, UpstreamRecord,
+};
+use portcullis_waf::Mode;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -55,6 +59,11 @@ impl Record {
         self.aborted |= sent.cut;
     }
 
+    /// The status that was answered; 499, as nginx has it, when the client went away before there was one.
+    pub(crate) fn answered(&self) -> u16 {
+        if self.status == 0 { 499 } else { self.status }
+    }
+
     /// Counts and logs the request. It has ended.
     pub(crate) fn close(
         self,
@@ -63,8 +72,7 @@ impl Record {
         subject: Subject<'_>,
         verdict: Option<&Verdict>,
     ) {
-        // 499, as nginx has it: the client went away before there was an answer.
-        let status = if self.status == 0 { 499 } else { self.status };
+        let status = self.answered();
         let duration = self.began.elapsed();
         let metrics = &snapshot.shared.metrics;
         let head = subject.head();
@@ -77,15 +85,22 @@ impl Record {
         if let Some(verdict) = verdict {
             verdict.count(metrics);
         }
-        let Some(log) = &snapshot.access_log else { return };
         let exchange = subject.exchange();
+        let matches: Vec<RuleMatch<'_>> = verdict.map(Verdict::matches).unwrap_or_default();
+        if let (Some(plan), Some(verdict), Some(exchange)) = (&snapshot.firewall_log, verdict, exchange) {
+            let event = firewall_event(verdict, &matches, exchange, self.time, status);
+            let audited = plan.audited(&verdict.report, status);
+            plan.log.write(&FirewallEvent { audited, ..event });
+        }
+        let Some(log) = &snapshot.access_log else { return };
         let upstream = self.upstream.as_ref().map(|called| UpstreamRecord {
             name: &called.name,
             endpoint: &called.endpoint,
             duration: called.duration,
             attempts: called.attempts,
         });
-        let matches: Vec<RuleMatch<'_>> = verdict.map(Verdict::matches).unwrap_or_default();
+        let exclusions = verdict.map(Verdict::exclusions).unwrap_or_default();
+        let difference = verdict.and_then(Verdict::difference);
         let partial: Vec<&str> = self.partial.iter().map(|part| &**part).collect();
         log.write(&AccessRecord {
             time: self.time,
@@ -109,16 +124,57 @@ impl Record {
             duration,
             upstream,
             rejection: self.rejection.as_ref(),
-            firewall: verdict.filter(|verdict| verdict.tells()).map(|verdict| FirewallRecord {
-                action: verdict.action,
-                rule: verdict.rule,
-                score: verdict.score,
-                matches: &matches,
-                notes: verdict.notes(),
+            firewall: verdict.filter(|verdict| difference.is_some() || verdict.tells()).map(|verdict| {
+                FirewallRecord {
+                    action: verdict.action,
+                    rule: verdict.rule,
+                    score: verdict.score,
+                    paranoia: (verdict.report.blocking_paranoia, verdict.report.detection_paranoia),
+                    matches: &matches,
+                    notes: verdict.notes(),
+                    exclusions: &exclusions,
+                    sampled: verdict.sampled,
+                    shadow: difference.as_ref().map(|difference| ShadowRecord {
+                        live_blocks: difference.live_blocks,
+                        shadow_blocks: difference.shadow_blocks,
+                        rule: difference.rule,
+                        score: difference.score,
+                        only_live: &difference.only_live,
+                        only_shadow: &difference.only_shadow,
+                    }),
+                }
             }),
             partial: &partial,
             aborted: self.aborted,
         });
+    }
+}
+
+/// What the firewall's own logs say of a request.
+fn firewall_event<'a>(
+    verdict: &'a Verdict,
+    matches: &'a [RuleMatch<'a>],
+    exchange: &'a Exchange,
+    time: SystemTime,
+    status: u16,
+) -> FirewallEvent<'a> {
+    let client = &exchange.client;
+    FirewallEvent {
+        time,
+        id: &exchange.id,
+        client: SocketAddr::new(client.address.ip, client.peer.port()),
+        server: client.local,
+        host: exchange.host.name(),
+        method: exchange.request.method_text(),
+        target: exchange.request.raw_target(),
+        version: exchange.request.version,
+        fields: &exchange.received,
+        status,
+        detects: verdict.report.mode == Mode::Detect,
+        refused: verdict.report.interruption.as_ref().map(|refused| (refused.rule_id, refused.status)),
+        matches,
+        audited: None,
+        evidence: verdict.evidence.as_ref(),
     }
 }
 

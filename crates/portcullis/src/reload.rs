@@ -119,8 +119,12 @@ impl Reloader {
     /// Compiles off this thread and swaps. Without being asked, only where a file's bytes have changed.
     async fn reload(&self, asked: bool) -> Result<(), LoadError> {
         let (path, running) = (self.path.clone(), self.snapshots.current());
-        let loaded =
-            tokio::task::spawn_blocking(move || Snapshot::load(&path, &running.shared, Some(&running))).await;
+        let loaded = tokio::task::spawn_blocking(move || {
+            // Also where the configuration turns out to be wrong: log rotation asks by SIGHUP too.
+            running.shared.logs.reopen();
+            Snapshot::load(&path, &running.shared, Some(&running))
+        });
+        let loaded = loaded.await;
         match loaded {
             Ok(Ok(snapshot)) => {
                 let same = snapshot.hash == self.snapshots.current().hash;

@@ -4,7 +4,7 @@ use portcullis_config::Config;
 use portcullis_http::Budget;
 use portcullis_identity::KeyStore;
 use portcullis_limits::LocalStore;
-use portcullis_telemetry::{LogFormat, LogQueue, Metrics};
+use portcullis_telemetry::{LogFiles, LogFormat, LogQueue, Metrics};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: LogQueue,
     pub(crate) log_format: LogFormat,
+    /// The firewall's own logs.
+    pub(crate) logs: LogFiles,
     pub(crate) rates: Arc<LocalStore>,
     pub(crate) keys: KeyStore,
     pub(crate) budget: Budget,
@@ -46,6 +48,7 @@ impl Shared {
             metrics,
             log,
             log_format,
+            logs: LogFiles::default(),
             rates: Arc::new(LocalStore::new(COUNTED_CALLERS)),
             keys: KeyStore::new(None).map_err(|error| error.to_string())?,
             budget,

@@ -51,6 +51,7 @@ pub(crate) struct Snapshot {
     pub(crate) response_fields: ResponseFields,
     pub(crate) unmatched: RouteMetrics,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) firewall_log: Option<plan::FirewallLogPlan>,
     /// What is odd but not wrong, in the files or by the self-test.
     pub(crate) warnings: Vec<String>,
 }
@@ -262,6 +263,7 @@ impl Snapshot {
         for listener in &config.listener {
             listeners.extend(keep(&mut errors, plan::listener(&config, listener, shared)).map(Arc::new));
         }
+        let firewall_log = keep(&mut errors, plan::firewall_log(&config, shared, &rules)).flatten();
         let coarse_rate = keep(&mut errors, plan::rate(shared, None, &config.rate_limit)).flatten();
         if !errors.is_empty() {
             let odd = warnings.iter().map(|warning| format!("{warning}\n"));
@@ -293,6 +295,7 @@ impl Snapshot {
             providers: providers.into_values().collect(),
             response_fields,
             unmatched: shared.metrics.unmatched(),
+            firewall_log,
             access_log: config.log.access.then(|| AccessLog::new(shared.log.clone(), shared.log_format)),
             shared: shared.clone(),
         })

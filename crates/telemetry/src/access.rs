@@ -1,8 +1,10 @@
 //! One line for each request.
 
 use crate::escape::{MAX_VALUE, json_string, json_text};
+use crate::firewall::FirewallRecord;
+use crate::json::{Object, list};
 use crate::logging::LogFormat;
-use crate::{FirewallAction, LogQueue, redact_matched, redact_path, redact_query};
+use crate::{LogQueue, redact_path, redact_query};
 use jiff::Timestamp;
 use portcullis_http::{Rejection, RequestId, TraceContext, Version};
 use std::cell::RefCell;
@@ -10,12 +12,6 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
-
-/// Bytes of a matched value that a line keeps: enough to see the attack.
-const MAX_MATCHED: usize = 200;
-
-/// Rules that a line names at most; the score tells of the rest.
-const MAX_RULES: usize = 16;
 
 /// What is known of a request when it has ended. Borrowed throughout: a line costs no allocation.
 #[derive(Clone, Copy, Debug)]
@@ -78,34 +74,6 @@ pub struct UpstreamRecord<'a> {
     pub duration: Duration,
     /// How often it was tried.
     pub attempts: u32,
-}
-
-/// What the firewall saw.
-#[derive(Clone, Copy, Debug)]
-pub struct FirewallRecord<'a> {
-    /// What it did.
-    pub action: FirewallAction,
-    /// The rule that decided; `None` where no rule refused.
-    pub rule: Option<u32>,
-    /// The anomaly score of the request and the response together.
-    pub score: i64,
-    /// The rules that matched, in order.
-    pub matches: &'a [RuleMatch<'a>],
-    /// What it could not look at as it should have, such as the end of a long body.
-    pub notes: &'a [&'a str],
-}
-
-/// One rule that matched.
-#[derive(Clone, Copy, Debug)]
-pub struct RuleMatch<'a> {
-    /// Its id.
-    pub rule: u32,
-    /// The variable it matched, such as `ARGS:q`.
-    pub variable: &'a str,
-    /// What it matched there. Masked where the variable's name or the value looks like a secret.
-    pub value: &'a [u8],
-    /// The rule's message.
-    pub message: &'a str,
 }
 
 /// Writes access lines. Clones share the queue.
@@ -195,21 +163,7 @@ impl AccessRecord<'_> {
         }
         if let Some(firewall) = &self.firewall {
             object.key("firewall");
-            let mut inner = Object::begin(object.out);
-            inner.text("action", firewall.action.as_str().as_bytes());
-            if let Some(rule) = firewall.rule {
-                inner.plain("rule", rule);
-            }
-            inner.plain("score", firewall.score);
-            inner.plain("matched", firewall.matches.len());
-            inner.key("rules");
-            let named = firewall.matches.get(..MAX_RULES).unwrap_or(firewall.matches);
-            list(inner.out, named, RuleMatch::write_json);
-            if !firewall.notes.is_empty() {
-                inner.key("notes");
-                list(inner.out, firewall.notes, |note, out| json_string(note.as_bytes(), MAX_VALUE, out));
-            }
-            inner.end();
+            firewall.write_json(object.out);
         }
     }
 
@@ -233,20 +187,7 @@ impl AccessRecord<'_> {
             let _ = write!(out, " rejected={}/{}", rejection.stage().as_str(), rejection.reason());
         }
         if let Some(firewall) = &self.firewall {
-            let _ = write!(out, " firewall={} score={}", firewall.action.as_str(), firewall.score);
-            for matched in firewall.matches.iter().take(MAX_RULES) {
-                let _ = write!(out, " rule={}", matched.rule);
-                out.push(b'(');
-                json_text(matched.variable.as_bytes(), MAX_MATCHED, out);
-                out.extend_from_slice(b"=\"");
-                json_text(&redact_matched(matched.variable, matched.value), MAX_MATCHED, out);
-                out.extend_from_slice(b"\")");
-            }
-            for note in firewall.notes {
-                out.extend_from_slice(b" note=\"");
-                json_text(note.as_bytes(), MAX_VALUE, out);
-                out.push(b'"');
-            }
+            firewall.write_human(out);
         }
         for part in self.partial {
             pair("partial", part.as_bytes(), out);
@@ -256,73 +197,6 @@ impl AccessRecord<'_> {
         }
         let _ = writeln!(out, " id={}", self.id);
     }
-}
-
-impl RuleMatch<'_> {
-    fn write_json(&self, out: &mut Vec<u8>) {
-        let mut object = Object::begin(out);
-        object.plain("id", self.rule);
-        object.text("variable", self.variable.as_bytes());
-        object.key("value");
-        json_string(&redact_matched(self.variable, self.value), MAX_MATCHED, object.out);
-        object.text("message", self.message.as_bytes());
-        object.end();
-    }
-}
-
-/// A JSON object being written.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    first: bool,
-}
-
-impl<'a> Object<'a> {
-    fn begin(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Object { out, first: true }
-    }
-
-    /// Names are ours and need no escaping.
-    fn key(&mut self, name: &str) {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn text(&mut self, name: &str, value: &[u8]) {
-        self.key(name);
-        json_string(value, MAX_VALUE, self.out);
-    }
-
-    fn optional(&mut self, name: &str, value: Option<&[u8]>) {
-        if let Some(value) = value {
-            self.text(name, value);
-        }
-    }
-
-    /// A value that is JSON as it displays.
-    fn plain(&mut self, name: &str, value: impl Display) {
-        self.key(name);
-        let _ = write!(self.out, "{value}");
-    }
-
-    fn end(self) {
-        self.out.push(b'}');
-    }
-}
-
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
-    out.push(b'[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(item, out);
-    }
-    out.push(b']');
 }
 
 fn pair(name: &str, value: &[u8], out: &mut Vec<u8>) {
@@ -347,6 +221,7 @@ impl Display for Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{FirewallAction, RuleMatch, ShadowRecord};
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -414,15 +289,40 @@ mod tests {
     fn a_refused_request_explains_itself() {
         let rejection = Rejection::Firewall { rule: 1_000_949, phase: 2, status: 403, location: None };
         let matches = [
-            RuleMatch { rule: 1_020_001, variable: "ARGS:q", value: b"' OR 1=1--", message: "SQL injection" },
-            RuleMatch { rule: 1_020_002, variable: "ARGS:password", value: b"' OR 1", message: "SQL" },
+            RuleMatch {
+                rule: 1_020_001,
+                variable: "ARGS:q",
+                value: b"' OR 1=1--",
+                message: "SQL injection",
+                offset: Some((1, 3)),
+                scores: vec![("sql_injection_score", 5)],
+                ..RuleMatch::default()
+            },
+            RuleMatch {
+                rule: 1_020_002,
+                variable: "ARGS:password",
+                value: b"' OR 1",
+                message: "found ' OR 1",
+                ..RuleMatch::default()
+            },
         ];
         let firewall = FirewallRecord {
             action: FirewallAction::Deny,
             rule: Some(1_000_949),
             score: 10,
+            paranoia: (Some(1), Some(2)),
             matches: &matches,
             notes: &["only a part"],
+            exclusions: &[(942_100, "ARGS:comment")],
+            sampled: false,
+            shadow: Some(ShadowRecord {
+                live_blocks: true,
+                shadow_blocks: false,
+                rule: None,
+                score: 3,
+                only_live: &[1_020_001],
+                only_shadow: &[],
+            }),
         };
         let (json, human) = lines(&AccessRecord {
             status: 403,
@@ -437,6 +337,21 @@ mod tests {
         assert_eq!(json["firewall"]["rules"][1]["value"], "[redacted]");
         assert_eq!(json["firewall"]["notes"], serde_json::json!(["only a part"]));
         assert!(human.contains(" note=\"only a part\""), "{human}");
+        assert_eq!(json["firewall"]["rules"][1]["message"], "found [redacted]");
+        assert_eq!(json["firewall"]["rules"][0]["offset"], serde_json::json!([1, 3]));
+        assert_eq!(json["firewall"]["rules"][0]["scores"]["sql_injection_score"], 5);
+        assert_eq!(
+            (&json["firewall"]["paranoia"], &json["firewall"]["detection_paranoia"]),
+            (&1.into(), &2.into())
+        );
+        assert_eq!(
+            json["firewall"]["exclusions"],
+            serde_json::json!([{ "rule": 942_100, "target": "ARGS:comment" }])
+        );
+        assert_eq!(json["firewall"]["sampled"], false);
+        assert_eq!(json["firewall"]["shadow"]["shadow"], "pass");
+        assert_eq!(json["firewall"]["shadow"]["only_live"], serde_json::json!([1_020_001]));
+        assert!(human.contains("sampled=false shadow=pass shadow_score=3"), "{human}");
         assert!(human.contains(r#"rule=1020001(ARGS:q="' OR 1=1--")"#), "{human}");
     }
 
@@ -468,9 +383,19 @@ mod tests {
             agent in proptest::collection::vec(any::<u8>(), 0..3000),
             variable in any::<String>(),
         ) {
-            let matches = [RuleMatch { rule: 1, variable: &variable, value: &path, message: "m" }];
-            let (action, notes) = (FirewallAction::Log, &[][..]);
-            let firewall = FirewallRecord { action, rule: None, score: 0, matches: &matches, notes };
+            let matches =
+                [RuleMatch { rule: 1, variable: &variable, value: &path, ..RuleMatch::default() }];
+            let firewall = FirewallRecord {
+                action: FirewallAction::Log,
+                rule: None,
+                score: 0,
+                paranoia: (None, None),
+                matches: &matches,
+                notes: &[],
+                exclusions: &[],
+                sampled: true,
+                shadow: None,
+            };
             let (json, human) = lines(&AccessRecord {
                 path: &path,
                 method: &agent,

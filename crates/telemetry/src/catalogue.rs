@@ -83,6 +83,10 @@ catalogue! {
         "Parts of compositions that failed, required or optional."
     FIREWALL_VERDICTS Counter "portcullis_firewall_verdicts_total" ["rule" "action"]
         "Verdicts of firewall rules: what the firewall did because of a rule."
+    FIREWALL_SHADOW Counter "portcullis_firewall_shadow_total" ["route" "live" "shadow"]
+        "Requests that a shadow program judged beside the live one, by what either came to."
+    FIREWALL_LOG_LINES_DROPPED Counter "portcullis_firewall_log_lines_dropped_total" ["log"]
+        "Lines of the firewall's own logs that were given up because the file did not take them fast enough or failed."
     REJECTIONS Counter "portcullis_rejections_total" ["stage" "code" "reason"]
         "Requests that the gateway refused, by the stage that refused and why."
     RATE_LIMIT_DECISIONS Counter "portcullis_rate_limit_decisions_total" ["route" "limit" "outcome"]
@@ -131,6 +135,9 @@ const LABELS: &[(&str, &str)] = &[
         "action",
         "firewall: `deny`, `drop`, `redirect`, `allow`, `detect` (would have been refused, but the firewall only detects), `log`; leaks: `mask`, `block`",
     ),
+    ("live", "what the program in force came to: `pass`, `block` (in detection, that it would have)"),
+    ("shadow", "what the shadow program came to: `pass`, `block`"),
+    ("log", "`error`, `audit`"),
     (
         "stage",
         "the stage that refused: `framing`, `route`, `address`, `head_limits`, `firewall`, `authenticate`, `authorize`, `rate`, `body`, `contract`, `upstream`, `response`, `internal`",

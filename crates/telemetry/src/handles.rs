@@ -166,6 +166,19 @@ impl std::fmt::Debug for ListenerMetrics {
     }
 }
 
+/// Counts how often a route's shadow program comes to the verdict of the live one.
+#[derive(Clone, Debug)]
+pub struct ShadowMetrics {
+    /// Neither refuses.
+    pub both_pass: IntCounter,
+    /// The live program refuses, the shadow would not.
+    pub live_blocks: IntCounter,
+    /// The shadow would refuse, the live program does not.
+    pub shadow_blocks: IntCounter,
+    /// Both refuse.
+    pub both_block: IntCounter,
+}
+
 /// Counts the decisions of one rate limit: `inc()` the one that was made.
 #[derive(Clone, Debug)]
 pub struct LimitMetrics {

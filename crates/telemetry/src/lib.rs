@@ -28,7 +28,10 @@ mod access;
 mod catalogue;
 mod escape;
 mod family;
+mod files;
+mod firewall;
 mod handles;
+mod json;
 mod label;
 mod logging;
 mod metrics;
@@ -36,9 +39,16 @@ mod process;
 mod queue;
 mod redact;
 
-pub use access::{AccessLog, AccessRecord, FirewallRecord, RuleMatch, UpstreamRecord};
+pub use access::{AccessLog, AccessRecord, UpstreamRecord};
 pub use catalogue::{CATALOGUE, DURATION_BUCKETS, Kind, Metric, reference};
-pub use handles::{HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+pub use files::LogFiles;
+pub use firewall::{
+    AuditParts, ErrorFormat, Evidence, FirewallEvent, FirewallLog, FirewallRecord, MAX_AUDITED_BODY,
+    Producer, RuleMatch, ShadowRecord,
+};
+pub use handles::{
+    HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, UpstreamMetrics,
+};
 pub use logging::{LogFormat, LogSettings, Logging, LoggingError, init, request_span};
 pub use metrics::{BuildInfo, CONTENT_TYPE, FirewallAction, LeakAction, Metrics, MetricsError};
 pub use prometheus::{IntCounter as Counter, IntGauge as Gauge};

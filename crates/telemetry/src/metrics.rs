@@ -2,7 +2,7 @@
 
 use crate::catalogue as c;
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
-use crate::handles::{InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+use crate::handles::{InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, UpstreamMetrics};
 use crate::label::{CAP, LabelSet, OTHER};
 use crate::process;
 use portcullis_http::{Budget, Rejection};
@@ -136,6 +136,8 @@ pub struct Metrics {
     reload_timestamp: IntGauge,
     config_info: Gauges<1>,
     log_dropped: IntCounter,
+    firewall_log_dropped: Counters<1>,
+    firewall_shadow: Counters<3>,
     process: process::Gauges,
     labels: Labels,
     budget: Mutex<Option<Budget>>,
@@ -197,6 +199,8 @@ impl Metrics {
             reload_timestamp: gauge(r, &c::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP)?,
             config_info: Gauges::register(r, &c::CONFIG_INFO)?,
             log_dropped: counter(r, &c::LOG_LINES_DROPPED)?,
+            firewall_log_dropped: Counters::register(r, &c::FIREWALL_LOG_LINES_DROPPED)?,
+            firewall_shadow: Counters::register(r, &c::FIREWALL_SHADOW)?,
             process: process::Gauges::new(
                 gauge(r, &c::PROCESS_START_TIME)?,
                 gauge(r, &c::PROCESS_RESIDENT_MEMORY)?,
@@ -277,6 +281,19 @@ impl Metrics {
         self.part_failures.with([route, part])
     }
 
+    /// The counters of a route's shadow program. Made when a snapshot compiles.
+    #[must_use]
+    pub fn shadow(&self, route: &str) -> ShadowMetrics {
+        let route = self.labels.route.admit(route);
+        let counter = |live, shadow| self.firewall_shadow.with([route, live, shadow]);
+        ShadowMetrics {
+            both_pass: counter("pass", "pass"),
+            live_blocks: counter("block", "pass"),
+            shadow_blocks: counter("pass", "block"),
+            both_block: counter("block", "block"),
+        }
+    }
+
     /// Counts a request as in flight until the answer is dropped.
     pub fn in_flight(&self) -> InFlight {
         InFlight::new(self.in_flight.clone())
@@ -333,6 +350,11 @@ impl Metrics {
     /// The counter that a [`crate::LogQueue`] counts what it drops with.
     pub(crate) fn log_dropped(&self) -> IntCounter {
         self.log_dropped.clone()
+    }
+
+    /// The counter of what one of the firewall's own logs drops.
+    pub(crate) fn firewall_log_dropped(&self, log: &'static str) -> IntCounter {
+        self.firewall_log_dropped.with([log])
     }
 
     /// All metrics in Prometheus' text format, to be served as [`CONTENT_TYPE`].
@@ -415,6 +437,8 @@ mod tests {
         upstream.idle.inc();
         metrics.part_failures("titles", "pricing").inc();
         metrics.firewall(1_000_001, FirewallAction::Deny);
+        metrics.shadow("titles").both_pass.inc();
+        metrics.firewall_log_dropped("audit").inc();
         metrics.rejection(&Rejection::NoRoute);
         metrics.limit(Some("titles"), "default").passed.inc();
         metrics.leaks("card", LeakAction::Mask, 2);
@@ -438,6 +462,26 @@ mod tests {
             let line = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
             assert!(text.lines().any(|l| l == line), "{line}");
         }
+    }
+
+    /// A rule set has more rules than the metric has room for: those that come first keep their series, all others
+    /// share one, and none is lost.
+    #[test]
+    fn firewall_verdicts_beyond_the_cap_are_counted_together() {
+        let metrics = metrics();
+        let cap = u32::try_from(CAP).unwrap();
+        for rule in 0..cap + 7 {
+            metrics.firewall(rule, FirewallAction::Log);
+        }
+        metrics.firewall(0, FirewallAction::Log);
+        let text = metrics.render().unwrap();
+        let lines =
+            || text.lines().filter_map(|line| line.strip_prefix("portcullis_firewall_verdicts_total{"));
+        assert_eq!(lines().count(), CAP + 1);
+        assert!(lines().any(|line| line == r#"action="log",rule="0"} 2"#));
+        assert!(lines().any(|line| line == r#"action="other",rule="other"} 7"#), "{text}");
+        let total: u32 = lines().map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
+        assert_eq!(total, cap + 8);
     }
 
     #[test]

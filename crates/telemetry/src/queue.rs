@@ -69,13 +69,22 @@ impl LogQueue {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(sink: impl Write + Send + 'static, capacity: usize, metrics: &Metrics) -> io::Result<Self> {
+        Self::counting(sink, capacity, metrics.log_dropped())
+    }
+
+    /// As [`LogQueue::start`]; what is dropped is counted by `dropped`.
+    pub(crate) fn counting(
+        sink: impl Write + Send + 'static,
+        capacity: usize,
+        dropped: IntCounter,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             filled: Condvar::new(),
             hurry: Condvar::new(),
             drained: Condvar::new(),
             capacity,
-            dropped: metrics.log_dropped(),
+            dropped,
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&theirs, sink))?;
@@ -103,6 +112,11 @@ impl LogQueue {
         if filling {
             shared.hurry.notify_one();
         }
+    }
+
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Waits until all lines queued so far are written, or `patience` is over; whether they are.

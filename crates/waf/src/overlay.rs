@@ -29,6 +29,9 @@ pub struct OverlaySettings {
     pub parsers: Parsers,
     /// Rules, or parts of requests, that are left alone.
     pub exclusions: Vec<ExclusionSettings>,
+    /// The transactions are only tried out beside others: their persistent collections are their own, so that nothing is
+    /// counted twice.
+    pub on_trial: bool,
 }
 
 /// What arguments are taken apart as, so that rules see the values in them and not the syntax around these.
@@ -108,6 +111,7 @@ pub struct Overlay {
     pub(crate) touched: RuleBits,
     pub(crate) request_body_limit: usize,
     pub(crate) parsers: Parsers,
+    pub(crate) on_trial: bool,
 }
 
 impl Overlay {
@@ -133,6 +137,7 @@ impl Overlay {
             touched: RuleBits::with_capacity(rules),
             request_body_limit: settings.request_body_limit.unwrap_or(program.settings.request_body_limit),
             parsers: settings.parsers,
+            on_trial: settings.on_trial,
         };
         for exclusion in &settings.exclusions {
             overlay.exclude(program, exclusion)?;

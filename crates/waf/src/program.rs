@@ -301,6 +301,12 @@ impl Program {
         &self.settings.audit
     }
 
+    /// Names and versions of the rule sets (`SecComponentSignature`).
+    #[must_use]
+    pub fn components(&self) -> &[String] {
+        &self.settings.signatures
+    }
+
     pub(crate) fn order(&self, phase: Phase) -> &[RuleIx] {
         self.phases.get(phase.index()).map_or(&[], Vec::as_slice)
     }

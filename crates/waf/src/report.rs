@@ -102,8 +102,8 @@ pub struct Exclusion {
 /// Longest snippet and logdata in a report, in bytes of the escaped text.
 pub const SNIPPET: usize = 200;
 
-/// Everything worth keeping of a finished transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything worth keeping of a finished transaction; by default, of one in which no rule ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The request's id, as given.
     pub unique_id: String,

@@ -2,6 +2,7 @@
 //!
 //! Each check reports at the field it is about, and names the other place where two fields are at odds.
 
+mod firewall;
 mod identity;
 mod listener;
 mod route;
@@ -14,7 +15,6 @@ use std::path::Path;
 use portcullis_diag::{Code, Diagnostic, Diagnostics, suggest};
 
 use crate::codes;
-use crate::files;
 use crate::model::Config;
 use crate::spans::Spans;
 use crate::walk::Walked;
@@ -206,44 +206,6 @@ impl Checker<'_> {
             if let (Some(limit), crate::model::BodyMode::Buffer) = (route.body_limit(), route.body.mode) {
                 fits(&format!("route[{index}].body.limit"), limit);
             }
-        }
-    }
-
-    fn firewall(&mut self) {
-        let firewall = &self.config.firewall;
-        for (index, exclusion) in firewall.exclusions.iter().enumerate() {
-            self.exclusion(&format!("firewall.exclusions[{index}]"), exclusion);
-        }
-        if !self.files || firewall.mode == crate::model::FirewallMode::Off {
-            return;
-        }
-        for (index, pattern) in firewall.rules.iter().enumerate() {
-            if let Err(error) = files::expand(&self.config.base, pattern) {
-                let path = format!("firewall.rules[{index}]");
-                let diagnostic =
-                    self.error(codes::MISSING_FILE, &path, format!("no rules from `{pattern}`")).label(error);
-                let diagnostic = diagnostic.note(format!("looked in `{}`", self.config.base.display()));
-                self.push(&[&path], diagnostic);
-            }
-        }
-    }
-
-    fn exclusion(&mut self, path: &str, exclusion: &crate::model::Exclusion) {
-        let problem = match (&exclusion.rule, &exclusion.tag, &exclusion.target) {
-            (None, None, None) => {
-                Some(("the exclusion is empty", "give `rule` or `tag`, and `target` for a part"))
-            }
-            (Some(_), Some(_), _) => Some(("`rule` and `tag` exclude each other", "write two exclusions")),
-            _ => None,
-        };
-        if let Some((problem, help)) = problem {
-            let diagnostic = self.error(codes::CONFLICT, path, problem).help(help);
-            self.push(&[path], diagnostic);
-        }
-        if exclusion.target.as_ref().is_some_and(|target| target.trim().is_empty()) {
-            let path = format!("{path}.target");
-            let diagnostic = self.error(codes::BAD_VALUE, &path, "the target is empty");
-            self.push(&[&path], diagnostic.help("leave `target` out to exclude whole rules"));
         }
     }
 

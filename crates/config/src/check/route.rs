@@ -28,9 +28,7 @@ impl Checker<'_> {
             }
             self.rate_limits(&path, route);
             self.body(&path, route);
-            for (index, exclusion) in route.firewall.exclusions.iter().enumerate() {
-                self.exclusion(&format!("{path}.firewall.exclusions[{index}]"), exclusion);
-            }
+            self.route_firewall(&format!("{path}.firewall"), &route.firewall);
             self.header_names(&format!("{path}.response.headers.set"), route.response.headers.set.keys());
             self.head_limits(&path, route);
         }

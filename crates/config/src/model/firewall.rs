@@ -1,9 +1,11 @@
 //! `[firewall]` and `[route.firewall]`.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{ByteSize, RuleSelector};
+use crate::value::{AuditParts, ByteSize, RuleSelector, Share, StatusRange};
 
 /// The injection firewall: which rules, how strict, what they may refuse.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +34,16 @@ pub struct Firewall {
     pub response_body_limit: ByteSize,
     /// Rules, or targets of rules, that are left out everywhere.
     pub exclusions: Vec<Exclusion>,
+    /// The share of requests that are judged as `mode` says; which ones is chosen at random for each. Begin with few
+    /// when rules are new. The access log names those that were left out.
+    pub sample: Share,
+    /// What is done with the requests that `sample` leaves out.
+    pub unsampled: Unsampled,
+    /// Log files of the firewall's own, in ModSecurity's formats.
+    pub log: FirewallLog,
+    /// Rules or settings on trial: they are asked about every request beside those in force, and only what they would
+    /// have done otherwise is logged and counted. Costs as much again as the firewall itself.
+    pub shadow: Option<Shadow>,
 }
 
 impl Default for Firewall {
@@ -46,8 +58,125 @@ impl Default for Firewall {
             request_body_limit: ByteSize::from_mib(1),
             response_body_limit: ByteSize::from_kib(512),
             exclusions: Vec::new(),
+            sample: Share::ALL,
+            unsampled: Unsampled::Detect,
+            log: FirewallLog::default(),
+            shadow: None,
         }
     }
+}
+
+/// What is done with requests that are not in the sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unsampled {
+    /// The rules run on them too, and refuse nothing.
+    #[default]
+    Detect,
+    /// No rule runs on them.
+    Off,
+}
+
+/// Files that the firewall writes besides the access log, for what reads ModSecurity's logs. Secrets are masked in
+/// them. They are opened anew on SIGHUP and on each reload, as log rotation needs it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FirewallLog {
+    /// File with one line for each rule that matched, as in the error log of a server with ModSecurity: for fail2ban,
+    /// CrowdSec, go-ftw. Its folder must exist.
+    pub error_log: Option<PathBuf>,
+    /// What the lines look like.
+    pub error_format: ErrorFormat,
+    /// File with one JSON object for each request, as ModSecurity 3 writes its audit log: for Elastic's integration.
+    /// Its folder must exist.
+    pub audit_log: Option<PathBuf>,
+    /// Which requests get an audit entry. Without it, as the rules say (`SecAuditEngine`, `ctl:auditEngine`), and
+    /// `"relevant"` where they say nothing.
+    pub audit: Option<Audit>,
+    /// What an entry holds, in the letters of `SecAuditLogParts`: B the request's fields, C its body, E the answer's
+    /// body, F the answer's fields, H the rules that matched; A and Z always. Without it, as the rules say
+    /// (`SecAuditLogParts`, by default `"ABFHZ"`), but without bodies, which only this field can ask for.
+    pub parts: Option<AuditParts>,
+    /// Statuses that make a request relevant whether a rule matched or not, such as `["5xx", "4xx", "!404"]`; the last
+    /// that covers a status decides. Without it, as the rules say (`SecAuditLogRelevantStatus`).
+    pub relevant_status: Vec<StatusRange>,
+}
+
+/// What lines of the error log look like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorFormat {
+    /// As in nginx's error log.
+    #[default]
+    Nginx,
+    /// As in Apache's error log, which fail2ban's `apache-modsecurity` reads.
+    Apache,
+}
+
+/// Which requests get an audit entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Audit {
+    /// Those that a rule with `auditlog` matched, and those answered with a relevant status.
+    Relevant,
+    /// All that the firewall looked at.
+    On,
+    /// None.
+    Off,
+}
+
+/// Rules or settings on trial. What is not given is as in force.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shadow {
+    /// Rule files in SecLang, as in `firewall.rules`; without it, those in force. They are checked like those: an error in
+    /// them keeps the configuration from being taken up.
+    pub rules: Option<Vec<String>>,
+    /// Paranoia level.
+    #[schemars(range(min = 1, max = 4))]
+    pub paranoia: Option<u8>,
+    /// Anomaly score at which a request would be refused.
+    #[schemars(range(min = 1))]
+    pub inbound_threshold: Option<u32>,
+    /// Anomaly score at which a response would be refused.
+    #[schemars(range(min = 1))]
+    pub outbound_threshold: Option<u32>,
+    /// What is left out, in place of all exclusions in force; without it, those.
+    pub exclusions: Option<Vec<Exclusion>>,
+    /// The share of the requests that the firewall judges at all that the shadow judges too.
+    pub sample: Share,
+    /// What is logged.
+    pub compare: Compare,
+}
+
+/// Which differences between the shadow and what is in force are logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compare {
+    /// One would refuse the request, the other not.
+    #[default]
+    Verdict,
+    /// That, or other rules matched.
+    Rules,
+}
+
+/// What one route changes about the shadow.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteShadow {
+    /// Paranoia level.
+    #[schemars(range(min = 1, max = 4))]
+    pub paranoia: Option<u8>,
+    /// Anomaly score at which a request would be refused.
+    #[schemars(range(min = 1))]
+    pub inbound_threshold: Option<u32>,
+    /// Anomaly score at which a response would be refused.
+    #[schemars(range(min = 1))]
+    pub outbound_threshold: Option<u32>,
+    /// What is left out on this route, in place of all exclusions in force on it.
+    pub exclusions: Option<Vec<Exclusion>>,
+    /// The share of requests that the shadow judges; `"0%"` for none.
+    pub sample: Option<Share>,
 }
 
 /// What a verdict of the rules does.
@@ -96,6 +225,12 @@ pub struct RouteFirewall {
     pub parsers: Vec<Parser>,
     /// Left out on this route, besides those of `[firewall]`.
     pub exclusions: Vec<Exclusion>,
+    /// The share of requests that are judged as `mode` says.
+    pub sample: Option<Share>,
+    /// What is done with the requests that `sample` leaves out.
+    pub unsampled: Option<Unsampled>,
+    /// Changes to the rules on trial, where there are any.
+    pub shadow: Option<RouteShadow>,
 }
 
 /// What an argument of a request is taken apart as. One that is not of the kind from its beginning to its end is

@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
 pub use compose::{Compose, Part};
-pub use firewall::{Exclusion, Firewall, FirewallMode, Parser, RouteFirewall};
+pub use firewall::{
+    Audit, Compare, ErrorFormat, Exclusion, Firewall, FirewallLog, FirewallMode, Parser, RouteFirewall,
+    RouteShadow, Shadow, Unsampled,
+};
 pub use identity::{Algorithm, Identity, Key};
 pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};

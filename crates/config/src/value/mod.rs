@@ -6,6 +6,7 @@
 
 mod address;
 mod amount;
+mod firewall;
 mod pattern;
 mod secret;
 mod template;
@@ -14,6 +15,7 @@ mod token;
 pub(crate) use address::socket_schema;
 pub use address::{Cidr, HostPort};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
+pub use firewall::{AuditParts, Share, StatusRange};
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
 pub use template::{PathTemplate, Template};
@@ -103,6 +105,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         text.parse::<T>().map(drop)
     }
     match format {
+        "audit-parts" => of::<AuditParts>(text),
         "byte-size" => of::<ByteSize>(text),
         "cidr" => of::<Cidr>(text),
         "header-name" => of::<HeaderName>(text),
@@ -117,7 +120,9 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "rate-key" => of::<RateKey>(text),
         "rule-selector" => of::<RuleSelector>(text),
         "rust-regex" => of::<Regex>(text),
+        "share" => of::<Share>(text),
         "socket-address" => address::socket(text).map(drop),
+        "status-range" => of::<StatusRange>(text),
         "template" => of::<Template>(text),
         "time-span" => of::<Duration>(text),
         "timeout" => of::<Timeout>(text),

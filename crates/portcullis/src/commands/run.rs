@@ -84,13 +84,16 @@ impl Process {
             .build()
             .map_err(|error| format!("there is no event loop: {error}"))?;
         let path: PathBuf = path.to_owned();
+        let shared = self.snapshots.current().shared.clone();
         let result = runtime.block_on(async {
             first.await?;
             server::run(path, self.snapshots).await
         });
         runtime.shutdown_background();
         // Lines that do not get out within that time are lost with the process.
-        let _ = self.log.flush(std::time::Duration::from_secs(2));
+        let patience = std::time::Duration::from_secs(2);
+        let _ = shared.logs.flush(patience);
+        let _ = self.log.flush(patience);
         result
     }
 }

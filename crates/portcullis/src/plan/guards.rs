@@ -15,7 +15,6 @@ use portcullis_limits::{
     AddressList, AddressSet, Key, Limit, LocalStore, OnFailure, Quota, RateLimiter, Verdict,
 };
 use portcullis_telemetry::LimitMetrics;
-use portcullis_waf::{ExclusionSettings, Mode, OverlaySettings, Parsers, RuleSelection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -266,43 +265,4 @@ pub(super) fn leaks(leaks: &config::Leaks) -> Result<Option<LeakGuard>, String> 
         return Ok(None);
     }
     LeakGuard::new(kinds, mode).map(Some).map_err(|error| error.to_string())
-}
-
-/// What a route wants of the firewall: the global settings with its own on top.
-pub(super) fn overlay(
-    firewall: &config::Firewall,
-    route: &config::RouteFirewall,
-    mode: config::FirewallMode,
-    body_limit: Option<config::ByteSize>,
-) -> OverlaySettings {
-    OverlaySettings {
-        mode: Some(match mode {
-            config::FirewallMode::Block => Mode::Block,
-            config::FirewallMode::Detect => Mode::Detect,
-            config::FirewallMode::Off => Mode::Off,
-        }),
-        paranoia: Some(route.paranoia.unwrap_or(firewall.paranoia)),
-        detection_paranoia: None,
-        inbound_threshold: Some(route.inbound_threshold.unwrap_or(firewall.inbound_threshold)),
-        outbound_threshold: Some(route.outbound_threshold.unwrap_or(firewall.outbound_threshold)),
-        // The route's own cap has already refused what is larger.
-        request_body_limit: Some(
-            firewall.request_body_limit.as_usize().max(body_limit.map_or(0, config::ByteSize::as_usize)),
-        ),
-        parsers: Parsers {
-            json: route.parsers.contains(&config::Parser::Json),
-            graphql: route.parsers.contains(&config::Parser::Graphql),
-        },
-        exclusions: firewall.exclusions.iter().chain(&route.exclusions).flat_map(exclusion).collect(),
-    }
-}
-
-fn exclusion(exclusion: &config::Exclusion) -> Vec<ExclusionSettings> {
-    let by_id = exclusion.rule.map(|rule| RuleSelection::Range(*rule.ids().start(), *rule.ids().end()));
-    let by_tag = exclusion.tag.clone().map(RuleSelection::Tag);
-    by_id
-        .into_iter()
-        .chain(by_tag)
-        .map(|rules| ExclusionSettings { rules, target: exclusion.target.clone() })
-        .collect()
 }

@@ -16,6 +16,9 @@ use crate::variable::{Shape, Var};
 /// Said in the report when a persistent variable could not be set.
 const NOTE_STORE: &str = "a variable of a persistent collection was not kept: too many, or too long";
 
+/// What the keys of collections begin with that belong to transactions on trial.
+const ON_TRIAL: &[u8] = b"\0on trial\0";
+
 impl Engine<'_> {
     pub(super) fn setvars(&mut self, link: &Link) {
         for setvar in &link.setvars {
@@ -69,6 +72,9 @@ impl Engine<'_> {
     fn set_stored(&mut self, var: Var, name: &Text, change: &TxChange) {
         let mut text = Vec::new();
         if let TxChange::Open(key) = change {
+            if self.state.on_trial {
+                text.extend_from_slice(ON_TRIAL);
+            }
             self.expand(key, &mut text);
             self.state.set_scalar(var, &text);
             return;

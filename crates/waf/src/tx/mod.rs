@@ -23,7 +23,6 @@ use engine::Engine;
 use state::{State, TxValue, with_caches};
 use watch::Watcher;
 
-use crate::audit::{AuditEngine, AuditParts};
 use crate::overlay::Overlay;
 use crate::program::{KnownSlots, Program};
 use crate::report::{Action, Interruption, Report};
@@ -239,6 +238,33 @@ impl Transaction {
         self.run(Phase::ResponseBody)
     }
 
+    /// Whether a rule that is logged has matched so far.
+    #[must_use]
+    pub fn has_matches(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| !state.matches.is_empty())
+    }
+
+    /// The request's body as far as the rules look at it.
+    #[must_use]
+    pub fn request_body(&self) -> &[u8] {
+        self.state.as_ref().map_or(&[], |state| &state.request_body)
+    }
+
+    /// The response's body as far as the rules look at it.
+    #[must_use]
+    pub fn response_body(&self) -> &[u8] {
+        self.state.as_ref().map_or(&[], |state| &state.response_body)
+    }
+
+    /// The fields of the response's head, in order.
+    pub fn response_headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let state = self.state.iter();
+        state.flat_map(|state| {
+            let entries = state.response_headers.iter();
+            entries.map(|entry| (state.values.get(entry.key), state.values.get(entry.value)))
+        })
+    }
+
     /// Phase 5, and what the transaction came to.
     #[must_use]
     pub fn finish(mut self) -> Report {
@@ -380,21 +406,5 @@ fn scores(state: &State, known: &KnownSlots) -> (i64, i64) {
 }
 
 fn empty_report() -> Report {
-    Report {
-        unique_id: String::new(),
-        mode: Mode::Off,
-        matches: Vec::new(),
-        interruption: None,
-        would_interrupt: None,
-        inbound_score: 0,
-        outbound_score: 0,
-        blocking_paranoia: None,
-        detection_paranoia: None,
-        exclusions: Vec::new(),
-        removed_rules: 0,
-        notes: Vec::new(),
-        audit_engine: AuditEngine::Off,
-        audit_parts: AuditParts::default(),
-        finished: false,
-    }
+    Report { mode: Mode::Off, ..Report::default() }
 }

@@ -120,6 +120,8 @@ pub(crate) struct State {
     pub(crate) request_body: Vec<u8>,
     pub(crate) response_body: Vec<u8>,
     pub(crate) mode: Mode,
+    /// Persistent collections are not those of other transactions.
+    pub(crate) on_trial: bool,
     pub(crate) audit_engine: AuditEngine,
     pub(crate) audit_parts: AuditParts,
     pub(crate) processor: Option<Processor>,
@@ -182,6 +184,7 @@ impl Default for State {
             request_body: Vec::new(),
             response_body: Vec::new(),
             mode: Mode::Off,
+            on_trial: false,
             audit_engine: AuditEngine::default(),
             audit_parts: AuditParts::default(),
             processor: None,
@@ -274,6 +277,7 @@ impl State {
         self.touched.clone_from(&overlay.touched);
         self.removals.clone_from(&overlay.removals);
         self.mode = overlay.mode;
+        self.on_trial = overlay.on_trial;
         self.audit_engine = program.settings.audit.engine;
         self.audit_parts = program.settings.audit.parts;
         self.processor = None;

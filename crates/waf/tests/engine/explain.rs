@@ -124,3 +124,18 @@ fn paranoia_and_exclusions_that_applied() {
     let report = send(&program(rules), &settings, &get("/?x=a"), 9).0;
     assert_eq!((report.removed_rules, report.exclusions.len(), report.matches.len()), (2, 0, 0));
 }
+
+/// What is only tried out counts for itself, and what is in force does not see it.
+#[test]
+fn transactions_on_trial_have_collections_of_their_own() {
+    let rules = r#"
+        SecAction "id:1,phase:1,nolog,initcol:ip=explain-on-trial"
+        SecAction "id:2,phase:1,nolog,setvar:ip.seen=+1"
+        SecRule IP:seen "@ge 1" "id:3,phase:1,logdata:'%{MATCHED_VAR}'""#;
+    let program = program(rules);
+    let seen = |on_trial| {
+        let settings = OverlaySettings { on_trial, ..OverlaySettings::default() };
+        send(&program, &settings, &get("/"), 9).0.matches[0].logdata.clone()
+    };
+    assert_eq!([seen(true), seen(true), seen(false), seen(true), seen(false)], ["1", "2", "1", "3", "2"]);
+}
