@@ -39,7 +39,8 @@ macro_rules! divergences {
 }
 
 divergences! {
-    "`^` and `$` at the line ends inside a value" "no" "yes" "yes, without with a build tag" "no"
+    "`^` and `$` at the line ends inside a value, `$` before its last line feed" "no" "yes"
+        "yes, without with a build tag" "no"
         "seclang_reference.rs" patterns_see_the_value_not_its_lines;
     "`REQUEST_BODY` of a JSON, XML or multipart body" "empty unless forced" "set" "empty unless forced"
         "empty unless forced, or the body is broken" "engine/variables.rs" bodies;
@@ -72,6 +73,12 @@ divergences! {
         "seclang_reference.rs" global_patterns_capture_the_first_match;
     "a quote in an action list that is not closed" "error" "error" "ends with the list"
         "error, unless no comma follows it" "rule_sets.rs" corazas_way_of_writing;
+    "`MATCHED_VARS` that earlier rules matched" "no" "in 3.0.9, until a rule does not match" "no" "no"
+        "semantics/chains.rs" what_the_starter_matched;
+    "`xmlns` among the attributes of `XML://@*`" "no, as in XPath" "no, as in XPath" "yes"
+        "yes: extension functions of XSLT are named there" "semantics/bodies.rs" xml_namespaces;
+    "a document type in an XML body" "read" "read" "skipped" "`REQBODY_ERROR`" "semantics/bodies.rs" xml;
+    "line ends within a field of a multipart body" "kept" "lost (3.0.9)" "kept" "kept" "semantics/bodies.rs" multipart;
     "body without files over `SecRequestBodyNoFilesLimit`" "413" "`REQBODY_ERROR`" "no limit" "`REQBODY_ERROR`"
         "rule_sets.rs" modsecuritys_recommended_configuration;
 }

@@ -56,6 +56,7 @@ fn patterns_see_the_value_not_its_lines() {
         SecRule ARGS "@rx ^a.b$" "id:3,pass"
     "#;
     assert_eq!(matching(rules, "/?q=a%0ab"), [3]);
+    assert!(matching(rules, "/?q=a%0a").is_empty());
 }
 
 #[test]

@@ -7,6 +7,9 @@
  * stands for what is not known. All separated by tabs. Allocations are counted in a build with COUNT_ALLOCATIONS only,
  * so that a timed run does not pay for it.
  *
+ * A build with VERDICTS says instead what becomes of each request in turn (tests/crs/peer.rs asks): the status (0: let
+ * through), the score in the message of the rule that evaluates it (-1: none did), the ids of the rules it logged.
+ *
  * REQUESTS holds for each request a line `fields, bytes of body`, the method, the target, name and value of each field,
  * all one a line, and the body with a newline behind it.
  */
@@ -79,9 +82,29 @@ static size_t read_requests(const char *path, struct request **requests) {
     return count;
 }
 
+static void no_log(void *data, const void *message) { (void)data, (void)message; }
+
+#ifdef VERDICTS
+static long logged_ids[4096], total_score;
+static size_t logged;
+
+static void note(void *data, const void *message) {
+    const char *id = strstr(message, "[id \"");
+    const char *score = strstr(message, "Inbound Anomaly Score Exceeded (Total Score: ");
+    (void)data;
+    if (id && logged < sizeof logged_ids / sizeof *logged_ids)
+        logged_ids[logged++] = strtol(strchr(id, '"') + 1, NULL, 10);
+    if (score) total_score = strtol(strchr(score, ':') + 1, NULL, 10);
+}
+#endif
+
 static int refused(Transaction *transaction) {
     ModSecurityIntervention intervention = {.status = 200};
     if (!msc_intervention(transaction, &intervention)) return 0;
+#ifdef VERDICTS
+    /* What a disruptive rule logs stands here and nowhere else. */
+    if (intervention.disruptive && intervention.log) note(NULL, intervention.log);
+#endif
     free(intervention.url);
     free(intervention.log);
     return intervention.disruptive ? intervention.status : 0;
@@ -138,7 +161,19 @@ static uint64_t instructions(int counter) {
     return read(counter, &value, sizeof value) == sizeof value ? value : 0;
 }
 
-static void no_log(void *data, const void *message) { (void)data, (void)message; }
+#ifdef VERDICTS
+static void say_verdicts(ModSecurity *engine, RulesSet *rules, const struct request *requests, size_t count) {
+    msc_set_log_cb(engine, note);
+    for (size_t i = 0; i < count; i++) {
+        logged = 0;
+        total_score = -1;
+        printf("%d", peer_transaction(engine, rules, &requests[i]));
+        printf("\t%ld", total_score);
+        for (size_t k = 0; k < logged; k++) printf("\t%ld", logged_ids[k]);
+        printf("\n");
+    }
+}
+#endif
 
 int main(int argc, char **argv) {
     if (argc != 3) fail("usage", "modsecurity RULES REQUESTS");
@@ -153,6 +188,10 @@ int main(int argc, char **argv) {
     if (loaded < 0) fail(argv[1], error);
     printf("%s\t%d\t%llu\n", msc_who_am_i(engine), loaded, (unsigned long long)(cpu_nanoseconds() - start) / 1000);
     fflush(stdout);
+#ifdef VERDICTS
+    say_verdicts(engine, rules, requests, known);
+    return 0;
+#endif
 
     int counter = instruction_counter();
     unsigned long count;

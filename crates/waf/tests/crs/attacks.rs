@@ -11,7 +11,7 @@ use portcullis_waf::{Action, Interruption, Overlay, Phase, Program, Report, Tran
 
 use crate::ordinary::{corpus, run};
 use crate::rules::{FOLDER, blocking, level, overlay, score};
-use crate::traffic::search;
+use crate::traffic::{Request, search};
 
 const VERDICTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/libinjection/verdicts.txt.xz");
@@ -139,6 +139,25 @@ fn positive(program: &Program) -> Vec<(String, u32, u8, ftw::Stage)> {
         }
     }
     found
+}
+
+/// The requests of those tests, where they are text but for the body.
+pub(crate) fn positive_requests() -> Vec<Request> {
+    let requests = positive(&blocking("")).into_iter().filter_map(|(name, rule, _, stage)| {
+        let request = stage.input.request().as_served().filter(|_| rule < 950_000)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let fields = request.fields.iter().map(|(name, value)| Some((text(name)?, text(value)?)));
+        Some(Request {
+            name,
+            path: String::new(),
+            text: String::new(),
+            method: text(&request.method)?,
+            target: text(&request.target)?,
+            fields: fields.collect::<Option<_>>()?,
+            body: request.body,
+        })
+    });
+    requests.collect()
 }
 
 /// A request as a server hands it on, answered as it asks to be.

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod ordinary;
+mod peer;
 mod regression;
 mod rules;
 mod traffic;

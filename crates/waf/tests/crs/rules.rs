@@ -49,7 +49,7 @@ pub(crate) fn program(before: &str) -> Arc<Program> {
 }
 
 /// ModSecurity's recommended configuration, switched on.
-const RECOMMENDED: &str = include_str!("../../benches/peer/recommended.conf");
+pub(crate) const RECOMMENDED: &str = include_str!("../../benches/peer/recommended.conf");
 
 /// CRS as it comes, blocking: its own set-up unchanged behind ModSecurity's recommended configuration.
 pub(crate) fn blocking(extra: &str) -> Arc<Program> {

@@ -88,6 +88,18 @@ fn xml() {
     }
 }
 
+/// What calls Java from a style sheet is named in a namespace, and nowhere else.
+#[test]
+fn xml_namespaces() {
+    check(
+        "a class named by a namespace",
+        r#"SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:1,phase:1,nolog,ctl:requestBodyProcessor=XML"
+           SecRule XML://@* "@contains java.lang.Runtime" "id:2""#,
+        &post("text/xml", r#"<a xmlns:rt="http://xml.apache.org/xalan/java/java.lang.Runtime"><b/></a>"#),
+        "2",
+    );
+}
+
 /// A form of parts, each with its head.
 fn form(parts: &[(&str, &str)]) -> String {
     let mut text = String::new();

@@ -69,6 +69,30 @@ fn the_starter_speaks_for_the_chain() {
 }
 
 #[test]
+fn what_the_starter_matched() {
+    table(&[
+        (
+            "not what a rule before it matched (ModSecurity issue 3382)",
+            r#"SecRule ARGS "@rx x" "id:1"
+               SecRule ARGS "@rx y" "id:2,chain"
+               SecRule MATCHED_VARS "@rx ." "setvar:tx.score=+5"
+               SecAction "id:3,logdata:'%{tx.score}'""#,
+            get("/?a=x&b=xy&c=y"),
+            "1 2 3=10",
+        ),
+        (
+            "not even one that a chain before it matched",
+            r#"SecRule ARGS "@rx x" "id:1,chain"
+               SecRule MATCHED_VARS "@rx x"
+               SecRule ARGS "@rx y" "id:2,chain"
+               SecRule &MATCHED_VARS "@eq 1""#,
+            get("/?a=x&b=y"),
+            "1 2",
+        ),
+    ]);
+}
+
+#[test]
 fn effects_of_links() {
     table(&[
         (
