@@ -148,6 +148,7 @@ pub(crate) enum Ctl {
     RemoveTargets(Arc<TargetRemoval>),
     BodyProcessor(Processor),
     ForceBody(bool),
+    RequestBodyLimit(usize),
     RequestBodyAccess(bool),
     ResponseBodyAccess(bool),
 }
@@ -252,7 +253,7 @@ pub struct RuleInfo<'a> {
     pub msg: String,
     /// From 0 (emergency) to 7 (debug).
     pub severity: Option<u8>,
-    /// Its tags.
+    /// Its tags as written, macros unexpanded.
     pub tags: Vec<&'a str>,
     /// The file it stands in.
     pub file: &'a str,
@@ -282,7 +283,7 @@ impl Program {
             phase: rule.phase,
             msg: rule.meta.msg.as_ref().map(|msg| msg.show(&self.names)).unwrap_or_default(),
             severity: rule.meta.severity,
-            tags: rule.meta.tags.iter().map(AsRef::as_ref).collect(),
+            tags: rule.meta.tags.iter().map(|tag| &*tag.written).collect(),
             file: &rule.file,
             line: rule.line,
             links: rule.links.len(),

@@ -68,6 +68,11 @@ divergences! {
         "possessive repetition of single characters" "seclang_reference.rs" patterns_look_around;
     "`@rbl`" "asks DNS" "asks DNS" "asks DNS" "never matches, with a warning"
         "engine/diagnostics.rs" what_is_taken_without_effect_is_said;
+    "`@rsub`" "replaces, in `STREAM_INPUT_BODY` and `STREAM_OUTPUT_BODY` only" "matches every value" "error"
+        "matches where its pattern does and replaces nothing, with a warning" "semantics/operators.rs" substitutions;
+    "macros in a tag" "expanded" "expanded, also to choose rules by" "not expanded"
+        "expanded in reports; rules are chosen by the tag as written" "semantics/logging.rs" tags;
+    "`ctl:requestBodyLimit`" "set" "error" "set" "set" "engine/variables.rs" limits;
     "databases of `@geoLookup`" "`.dat`" "`.dat`, `.mmdb`" "none without a plugin" "`.mmdb`" "engine/geo.rs" places;
     "captures of `@rxGlobal`" "–" "of the last match" "–" "of the first match"
         "seclang_reference.rs" global_patterns_capture_the_first_match;

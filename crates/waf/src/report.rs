@@ -45,7 +45,7 @@ pub struct Match {
     pub logdata: String,
     /// From 0 (emergency) to 7 (debug).
     pub severity: Option<u8>,
-    /// The rule's tags.
+    /// The rule's tags; one with macros has them expanded, is escaped, and has at most [`SNIPPET`] bytes.
     pub tags: Vec<Box<str>>,
     /// The rule set's version (`ver`).
     pub ver: Option<Box<str>>,

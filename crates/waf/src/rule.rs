@@ -182,11 +182,20 @@ pub(crate) struct Meta {
     pub(crate) msg: Option<Text>,
     pub(crate) logdata: Option<Text>,
     pub(crate) severity: Option<u8>,
-    pub(crate) tags: Vec<Box<str>>,
+    pub(crate) tags: Vec<Tag>,
     pub(crate) ver: Option<Box<str>>,
     pub(crate) rev: Option<Box<str>>,
     pub(crate) maturity: Option<u8>,
     pub(crate) accuracy: Option<u8>,
+}
+
+/// A word to find a rule by.
+#[derive(Clone, Debug)]
+pub(crate) struct Tag {
+    /// As written; rules are chosen by it.
+    pub(crate) written: Box<str>,
+    /// With its macros, when there are any; reports say what they expand to.
+    pub(crate) macros: Option<Text>,
 }
 
 /// Severity names, by number.

@@ -141,7 +141,7 @@ const LISTENERS: DirectiveEffect =
 const REMOTE: DirectiveEffect =
     DirectiveEffect::Unsupported("rules are read from files only: fetch them before the gateway starts");
 const STREAMS: DirectiveEffect =
-    DirectiveEffect::Accepted("bodies are inspected as REQUEST_BODY and RESPONSE_BODY");
+    DirectiveEffect::Accepted("the variable holds what is kept of the body anyway");
 const STORES: DirectiveEffect = DirectiveEffect::Accepted("persistent collections live in memory");
 
 macro_rules! table {

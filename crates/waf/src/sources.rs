@@ -32,6 +32,9 @@ impl Sources {
             Var::ArgsPostNames => Self::own(Var::ArgsPost),
             Var::RequestHeadersNames => Self::own(Var::RequestHeaders),
             Var::RequestCookiesNames => Self::own(Var::RequestCookies),
+            // Read from where the body is kept; its length is set when it is complete.
+            Var::StreamInputBody => Self::own(Var::RequestBodyLength),
+            Var::StreamOutputBody => Self::own(Var::ResponseBody),
             _ => Self::own(var),
         }
     }

@@ -139,8 +139,8 @@ table! {
     Session "SESSION" Shape::Collection, false, "Variables of a session, under the key `setsid` gave.";
     SessionId "SESSIONID" Shape::Scalar, false, "The key that `setsid` gave.";
     StatusLine "STATUS_LINE" Shape::Scalar, true, "Protocol and status of the response.";
-    StreamInputBody "STREAM_INPUT_BODY" Shape::Planned("write `REQUEST_BODY`"), true, "The request body as a stream.";
-    StreamOutputBody "STREAM_OUTPUT_BODY" Shape::Planned("write `RESPONSE_BODY`"), true, "The response body as a stream.";
+    StreamInputBody "STREAM_INPUT_BODY" Shape::Scalar, true, "The request body as it came, whatever its type.";
+    StreamOutputBody "STREAM_OUTPUT_BODY" Shape::Scalar, true, "The response body, as in RESPONSE_BODY.";
     Time "TIME" Shape::Scalar, false, "Time of day, `HH:MM:SS`, UTC.";
     TimeDay "TIME_DAY" Shape::Scalar, false, "Day of the month, from 1, UTC.";
     TimeEpoch "TIME_EPOCH" Shape::Scalar, false, "Seconds since 1970, UTC.";

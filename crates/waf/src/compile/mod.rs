@@ -182,7 +182,8 @@ impl Compiler<'_> {
         for (what, count) in too_many {
             if count >= usize::from(u16::MAX) {
                 let message = format!("{count} {what} are more than a program can hold");
-                self.diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message));
+                let diagnostic = Diagnostic::error(codes::TOO_LARGE, message);
+                self.diagnostics.push(diagnostic.help("load only the rule files that are wanted"));
                 return None;
             }
         }
@@ -368,6 +369,7 @@ fn ctl_of(ctl: CtlDef, metas: &[(u32, Meta)]) -> Ctl {
         }
         CtlDef::BodyProcessor(processor) => Ctl::BodyProcessor(processor),
         CtlDef::ForceBody(on) => Ctl::ForceBody(on),
+        CtlDef::RequestBodyLimit(limit) => Ctl::RequestBodyLimit(limit),
         CtlDef::RequestBodyAccess(on) => Ctl::RequestBodyAccess(on),
         CtlDef::ResponseBodyAccess(on) => Ctl::ResponseBodyAccess(on),
     }

@@ -10,7 +10,7 @@ use crate::codes;
 use crate::geo::GeoDatabase;
 use crate::macros::Num;
 use crate::operator::{
-    self, Op, OperatorKind, Pattern, PatternError, PatternId, compile_phrases, compile_regex,
+    self, Op, OperatorKind, Pattern, PatternError, PatternId, TextOp, compile_phrases, compile_regex,
     parse_byte_ranges, parse_networks,
 };
 use crate::rule::Phase;
@@ -54,6 +54,18 @@ impl Compiler<'_> {
         Ok(match def.kind {
             OperatorKind::Rx if def.text.literal().is_none() => Op::RxText(def.text.clone()),
             OperatorKind::Rx => Op::Rx(self.pattern("rx", raw, phase, || compile_regex(raw, false))?),
+            OperatorKind::Rsub => {
+                let rsub = operator::parse_rsub(raw).map_err(|error| error.message)?;
+                match (def.text.literal(), rsub.verbatim) {
+                    (None, true) => Op::Text(TextOp::Contains, def.text.clone()),
+                    (None, false) => Op::RxText(def.text.clone()),
+                    (Some(_), _) => {
+                        let (pattern, folded) = (rsub.pattern, rsub.case_insensitive);
+                        let kind = if folded { "rxi" } else { "rx" };
+                        Op::Rx(self.pattern(kind, pattern, phase, || compile_regex(pattern, folded))?)
+                    }
+                }
+            }
             OperatorKind::Checksum(check) => {
                 let id = self.pattern("rx", raw, phase, || compile_regex(raw, false))?;
                 Op::Checksum(check, id)

@@ -9,6 +9,7 @@ mod look;
 mod matchers;
 mod pattern;
 mod phrases;
+mod rsub;
 
 use std::fmt::Write as _;
 
@@ -22,12 +23,15 @@ pub use dialect::rewrite as rewrite_pattern;
 pub(crate) use matchers::{atoi, ip_match, text_matches, url_encoding_is_invalid, utf8_is_invalid};
 pub(crate) use pattern::{Caches, Pattern, PatternError, PatternId, compile_phrases, compile_regex};
 pub(crate) use phrases::{from_argument, from_file};
+pub(crate) use rsub::parse as parse_rsub;
 
 /// Which operator a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorKind {
     /// A regular expression.
     Rx,
+    /// The pattern of a substitution; nothing is replaced.
+    Rsub,
     /// A set of phrases in the argument.
     Pm,
     /// A set of phrases in files.
@@ -172,7 +176,8 @@ table! {
     "rbl" [], OperatorKind::Accepted("no request waits for an answer from DNS; the gateway's IP lists refuse addresses"),
         "Never matches.";
     "restpath" [], OperatorKind::Unsupported("write the path as a pattern with `@rx`"), "Not supported.";
-    "rsub" [], OperatorKind::Unsupported("bodies are not rewritten by rules; `contract.leak` masks what leaves"), "Not supported.";
+    "rsub" [], OperatorKind::Rsub,
+        "As `@rx` with the pattern of `s/PATTERN/REPLACEMENT/`; behind it `i` (letters without regard to case) and `d` (a pattern with macros is text to be found as it is). With a warning: nothing is replaced, `[route.response.leaks]` masks what must not leave.";
     "rx" [], OperatorKind::Rx,
         "The value matches the regular expression (bytes, `.` matches newlines, `^` and `$` are the value's ends).";
     "rxGlobal" [], OperatorKind::Rx, "As `@rx`: the captures are those of the first match.";

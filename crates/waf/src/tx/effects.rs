@@ -223,6 +223,7 @@ impl Engine<'_> {
                     self.state.set_scalar(Var::ReqbodyProcessor, processor.name().as_bytes());
                 }
                 Ctl::ForceBody(on) => self.state.force_body = *on,
+                Ctl::RequestBodyLimit(limit) => self.state.request_body_limit = *limit,
                 Ctl::RequestBodyAccess(on) => self.state.request_body_access = *on,
                 Ctl::ResponseBodyAccess(on) => self.state.response_body_access = *on,
             }

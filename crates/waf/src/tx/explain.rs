@@ -10,6 +10,7 @@ use crate::macros::{Names as _, Text, TxSlot};
 use crate::operator::{Op, TextOp};
 use crate::program::{Link, Program, Rule, RuleIx};
 use crate::report::{Exclusion, Match, Score, snippet};
+use crate::rule::Tag;
 
 /// Most values a report names that exclusions kept from rules.
 const EXCLUSIONS: usize = 32;
@@ -93,7 +94,7 @@ impl Engine<'_> {
             msg: self.show(rule.meta.msg.as_ref()),
             logdata: snippet(&text),
             severity: rule.meta.severity,
-            tags: rule.meta.tags.clone(),
+            tags: rule.meta.tags.iter().map(|tag| self.tag(tag)).collect(),
             ver: rule.meta.ver.clone(),
             rev: rule.meta.rev.clone(),
             maturity: rule.meta.maturity,
@@ -110,6 +111,13 @@ impl Engine<'_> {
             line: rule.line,
             audit: rule.audit_log,
         }
+    }
+
+    fn tag(&mut self, tag: &Tag) -> Box<str> {
+        let Some(macros) = &tag.macros else { return tag.written.clone() };
+        let mut text = Vec::new();
+        self.expand(macros, &mut text);
+        snippet(text.trim_ascii()).into()
     }
 
     /// The other variables that the chain matched, in order.

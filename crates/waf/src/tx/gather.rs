@@ -281,6 +281,8 @@ impl Engine<'_> {
             Var::TimeYear => super::clock::now().year,
             Var::SessionId => return self.state.stored_scalar(Var::Session),
             Var::UserId => return self.state.stored_scalar(Var::User),
+            Var::StreamInputBody => return self.state.whole_request_body(),
+            Var::StreamOutputBody => return self.state.stored_scalar(Var::ResponseBody),
             stored => return self.state.stored_scalar(stored),
         };
         self.number(number)

@@ -144,10 +144,9 @@ impl Transaction {
         if !self.wants_request_body() {
             return None;
         }
-        let (limit, action) =
-            (self.overlay.request_body_limit, self.program.settings.request_body_limit_action);
+        let action = self.program.settings.request_body_limit_action;
         let state = self.active()?;
-        let room = limit.saturating_sub(state.request_body.len());
+        let room = state.request_body_limit.saturating_sub(state.request_body.len());
         state.request_body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         if bytes.len() <= room {
             return None;

@@ -2,6 +2,7 @@
 
 use super::arguments::Arguments;
 use super::state::State;
+use super::values::ValueId;
 use crate::body::{Sink, graphql, json, multipart, urlencoded, xml};
 use crate::program::Program;
 use crate::rule::Processor;
@@ -76,6 +77,14 @@ impl State {
             self.set_scalar(Var::RequestBody, &body);
         }
         self.request_body = body;
+    }
+
+    /// The body as it came, as far as it is kept. Few rules ask: nothing is copied before one does.
+    pub(super) fn whole_request_body(&mut self) -> ValueId {
+        if self.request_body.is_empty() {
+            return ValueId::NONE;
+        }
+        self.values.intern(&self.request_body)
     }
 
     /// The body is longer than what is kept of it.

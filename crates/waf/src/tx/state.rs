@@ -128,6 +128,8 @@ pub(crate) struct State {
     pub(crate) parsers: Parsers,
     pub(crate) force_body: bool,
     pub(crate) request_body_access: bool,
+    /// Most bytes of the request body.
+    pub(crate) request_body_limit: usize,
     pub(crate) response_body_access: bool,
     pub(crate) request_body_full: bool,
     pub(crate) response_body_full: bool,
@@ -191,6 +193,7 @@ impl Default for State {
             parsers: Parsers::default(),
             force_body: false,
             request_body_access: false,
+            request_body_limit: 0,
             response_body_access: false,
             request_body_full: false,
             response_body_full: false,
@@ -284,6 +287,7 @@ impl State {
         self.parsers = overlay.parsers;
         self.force_body = false;
         self.request_body_access = program.settings.request_body_access;
+        self.request_body_limit = overlay.request_body_limit;
         self.response_body_access = program.settings.response_body_access;
         self.request_body_full = false;
         self.response_body_full = false;

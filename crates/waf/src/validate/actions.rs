@@ -94,7 +94,7 @@ table! {
     "skipAfter" Flow, "Goes on after the marker.";
     "status" D, "The status of a denial or redirection.";
     "t" Flow, "A transformation; `t:none` forgets those before it.";
-    "tag" M, "A word to find the rule by.";
+    "tag" M, "A word to find the rule by, as written; reports expand its macros.";
     "ver" M, "The rule set's version.";
     "xmlns" Accepted("paths are matched without namespaces"), "An XML name space.";
 }
@@ -214,7 +214,7 @@ impl Validator<'_> {
         match name {
             "msg" => set.meta.msg = Some(self.text(value)),
             "logdata" => set.meta.logdata = Some(self.text(value)),
-            "tag" => set.meta.tags.push(word.into()),
+            "tag" => set.meta.tags.push(self.tag(value)),
             "ver" => set.meta.ver = Some(word.into()),
             "rev" => set.meta.rev = Some(word.into()),
             "redirect" => set.disruptive = Some(Disruptive::Redirect(self.text(value))),

@@ -17,6 +17,7 @@ const NAMES: &[&str] = &[
     "debugLogLevel",
     "forceRequestBodyVariable",
     "requestBodyAccess",
+    "requestBodyLimit",
     "requestBodyProcessor",
     "responseBodyAccess",
     "ruleEngine",
@@ -34,7 +35,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("hashEnforcement", "links are not signed by rules"),
     ("hashEngine", "links are not signed by rules"),
     ("parseXmlIntoArgs", "XML is matched by paths, such as `XML:/*`"),
-    ("requestBodyLimit", "SecRequestBodyLimit and the route's `firewall` set it"),
     ("responseBodyLimit", "SecResponseBodyLimit sets it"),
     ("responseBodyProcessor", "response bodies are matched as RESPONSE_BODY"),
 ];
@@ -91,6 +91,9 @@ impl Validator<'_> {
                 CtlDef::BodyProcessor(Processor::parse(argument).ok_or_else(expected)?)
             }
             "forcerequestbodyvariable" => CtlDef::ForceBody(on_off()?),
+            "requestbodylimit" => CtlDef::RequestBodyLimit(
+                argument.parse().map_err(|_| "expected a number of bytes, as in 131072".to_owned())?,
+            ),
             "requestbodyaccess" => CtlDef::RequestBodyAccess(on_off()?),
             "responsebodyaccess" => CtlDef::ResponseBodyAccess(on_off()?),
             "ruleremovebyid" => CtlDef::RemoveRules(ids(argument)?),

@@ -17,7 +17,7 @@ use portcullis_seclang as ast;
 use crate::audit::{AuditEngine, PartsChange};
 use crate::macros::{Text, TxNames};
 use crate::operator::OperatorKind;
-use crate::rule::{Disruptive, Meta, Phase, Processor, SetVar};
+use crate::rule::{Disruptive, Meta, Phase, Processor, SetVar, Tag};
 use crate::settings::Settings;
 use crate::target::{Exclusion, TargetSet};
 use crate::transform::Transform;
@@ -119,10 +119,10 @@ impl Matcher {
 }
 
 impl RuleChoice {
-    pub(crate) fn covers(&self, id: u32, tags: &[Box<str>], msg: Option<&Text>) -> bool {
+    pub(crate) fn covers(&self, id: u32, tags: &[Tag], msg: Option<&Text>) -> bool {
         match self {
             Self::Ids(first, last) => (*first..=*last).contains(&u64::from(id)),
-            Self::Tag(matcher) => tags.iter().any(|tag| matcher.is_match(tag)),
+            Self::Tag(matcher) => tags.iter().any(|tag| matcher.is_match(&tag.written)),
             Self::Message(matcher) => {
                 let text = msg.and_then(Text::literal).and_then(|bytes| std::str::from_utf8(bytes).ok());
                 text.is_some_and(|text| matcher.is_match(text))
@@ -141,6 +141,7 @@ pub(crate) enum CtlDef {
     RemoveTargets(RuleChoice, Exclusion),
     BodyProcessor(Processor),
     ForceBody(bool),
+    RequestBodyLimit(usize),
     RequestBodyAccess(bool),
     ResponseBodyAccess(bool),
 }
@@ -238,6 +239,12 @@ impl Validator<'_> {
         let left_out = tolerate(&mut found, &what());
         self.diagnostics.append(found);
         left_out
+    }
+
+    fn tag(&mut self, text: &ast::Text) -> Tag {
+        let written = text.as_str().trim();
+        let macros = written.contains("%{").then(|| self.text(text));
+        Tag { written: written.into(), macros: macros.filter(|text| text.literal().is_none()) }
     }
 
     /// Resolves macros; an unknown one is reported at its place.

@@ -133,6 +133,7 @@ impl Validator<'_> {
                 self.warn(codes::NO_EFFECT, span, format!("`@{name}` is accepted but never matches: {why}"));
                 OperatorKind::Never
             }
+            Some(OperatorKind::Rsub) => return self.rsub(operator),
             Some(kind) => kind,
             None => {
                 let known = operator::TABLE.iter().map(|info| info.name);
@@ -152,6 +153,41 @@ impl Validator<'_> {
         };
         let raw = operator.argument.as_str().to_owned();
         OperatorDef { kind, negated: operator.negated, span: operator.argument.span, raw, text }
+    }
+
+    /// `@rsub`, of which only the pattern counts.
+    fn rsub(&mut self, operator: &ast::Operator) -> OperatorDef {
+        let argument = &operator.argument;
+        let raw = argument.as_str().trim_end();
+        let mut def = OperatorDef {
+            kind: OperatorKind::Rsub,
+            negated: operator.negated,
+            span: argument.span,
+            raw: raw.to_owned(),
+            text: Text::default(),
+        };
+        let rsub = match operator::parse_rsub(raw) {
+            Ok(rsub) => rsub,
+            Err(error) => {
+                let span = if raw.is_empty() { operator.name.span } else { argument.locate(error.range) };
+                let diagnostic = Diagnostic::error(codes::OPERATOR_ARGUMENT, error.message).at(span);
+                self.diagnostics.push(diagnostic.suggest(error.suggestion));
+                def.kind = OperatorKind::Never;
+                return def;
+            }
+        };
+        let message =
+            "`@rsub` matches where its pattern does, but replaces nothing: rules do not rewrite bodies";
+        let diagnostic = Diagnostic::warning(codes::NO_EFFECT, message).at(operator.name.span);
+        self.diagnostics.push(diagnostic.help("`[route.response.leaks]` masks what must not leave"));
+        def.span = argument.locate(rsub.range);
+        if rsub.pattern.contains("%{") {
+            let folded = rsub.case_insensitive && !rsub.verbatim;
+            let pattern = format!("{}{}", if folded { "(?i)" } else { "" }, rsub.pattern);
+            // As with `@rx`: what names no variable is part of the pattern.
+            def.text = Text::parse(&pattern, &mut self.set.names).unwrap_or_default();
+        }
+        def
     }
 }
 

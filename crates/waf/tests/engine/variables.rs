@@ -118,6 +118,20 @@ fn limits() {
             "1 2 5 (deny 413@2)",
         ),
         ("no access", "SecRequestBodyAccess Off", "a=x", "5"),
+        ("lowered", r#"SecAction "id:9,phase:1,nolog,ctl:requestBodyLimit=4""#, "a=xxx", "5 deny 413@2"),
+        (
+            "raised",
+            "SecRequestBodyLimit 4\nSecAction \"id:9,phase:1,nolog,ctl:requestBodyLimit=5\"",
+            "a=xxx",
+            "1 5",
+        ),
+        (
+            "lowered, in part",
+            "SecRequestBodyLimitAction ProcessPartial\nSecAction \"id:9,phase:1,nolog,ctl:requestBodyLimit=4\"",
+            "a=xxx",
+            "1 2 5",
+        ),
+        ("too late", r#"SecAction "id:9,phase:2,nolog,ctl:requestBodyLimit=1""#, "a=xxx", "1 5"),
         ("arguments", "SecArgumentsLimit 2", "b=1&c=2&a=x", "5"),
     ] {
         check(name, &format!("{settings}\n{rule}"), &form(body), expected);

@@ -63,3 +63,31 @@ fn messages() {
     let (report, _) = send(&rules, &OverlaySettings::default(), &get(&long), 9);
     assert!(report.matches[0].logdata.len() < 1000 && report.matches[0].snippet.len() < 1000);
 }
+
+/// Macros in tags are expanded when the rule has matched; rules are chosen by the tag as written.
+#[test]
+fn tags() {
+    let rules = r#"
+        SecDefaultAction "phase:1,pass,log,tag:'host/%{REQUEST_HEADERS.host}'"
+        SecRule ARGS "@rx (a)" "id:1,phase:1,capture,tag:'OWASP_CRS/é',tag:'%{TX.1}/%{MATCHED_VAR_NAME}',tag:'100%'"
+        SecRule ARGS "@rx a" "id:2,phase:1,tag:'value/%{MATCHED_VAR}',tag:'%{tx.none}'"
+        SecRule ARGS "@rx a" "id:3,phase:1,tag:'odd/%{MATCHED_VAR}'"
+        SecRuleRemoveByTag odd/%{MATCHED_VAR}
+    "#;
+    let program = program(rules);
+    let long = format!("/?q=a%00{}", "x".repeat(10_000));
+    let (report, _) =
+        send(&program, &OverlaySettings::default(), &get(&long).field("Host", "example.org"), 9);
+    let tags: Vec<Vec<&str>> =
+        report.matches.iter().map(|found| found.tags.iter().map(AsRef::as_ref).collect()).collect();
+    assert_eq!(tags[0], ["OWASP_CRS/é", "a/ARGS:q", "100%", "host/example.org"]);
+    assert!(
+        tags[1][0].starts_with(r"value/a\x00xxx") && tags[1][0].len() <= portcullis_waf::SNIPPET,
+        "{:?}",
+        tags[1]
+    );
+    assert_eq!(tags[1][1..], ["", "host/example.org"]);
+    assert_eq!(tags.len(), 2);
+    let written: Vec<&str> = program.rules().flat_map(|rule| rule.tags).collect();
+    assert!(written.contains(&"%{TX.1}/%{MATCHED_VAR_NAME}"), "{written:?}");
+}

@@ -1,6 +1,6 @@
 //! Section 12: the edges of operators.
 
-use crate::common::{check, get, program};
+use crate::common::{check, get, post, program};
 use crate::table;
 
 /// Whether an operator matches a value that is sent percent-encoded.
@@ -95,4 +95,59 @@ fn always_and_never() {
     rows("@unconditionalMatch", &[b"", b"a"], &[]);
     rows("@noMatch", &[], &[b"", b"a"]);
     rows("!@noMatch", &[b""], &[]);
+}
+
+/// The forms are those of ModSecurity's reference manual, of its users (`<\/form>`), and of parsers' tests.
+#[test]
+fn substitutions() {
+    rows("@rsub s/old/new/", &[b"old", b"bold"], &[b"new", b"OLD", b"s/", b"o\nld"]);
+    rows("@rsub s/old/new/i", &[b"OLD", b"old"], &[b"new"]);
+    rows("@rsub s/o.d//d", &[b"old", b"o\nd"], &[b"o.", b"OLD"]);
+    rows(r"@rsub s/<\/form>/<input><\/form>/", &[b"</form>"], &[b"<form>"]);
+    rows("@rsub s#^/etc/#/x/#I", &[b"/ETC/passwd"], &[b"/x/etc/"]);
+    rows("!@rsub s/old/new/", &[b"new"], &[b"old"]);
+    let html = get("/?t=a.c&f=ABC").answered(200, "text/html", "<p>abc</p><!-- a\nb -->");
+    let answers = "SecResponseBodyAccess On\nSecResponseBodyMimeType text/html\n";
+    for (name, rules, expected) in [
+        (
+            "comments",
+            r#"SecStreamOutBodyInspection On
+               SecRule STREAM_OUTPUT_BODY "@rsub s/<!--.*?-->/ /" "phase:4,id:172,t:none,logdata:'%{MATCHED_VAR_NAME}'"
+               SecRule STREAM_OUTPUT_BODY "@rx <!--" "phase:4,id:173,t:none""#,
+            "172=STREAM_OUTPUT_BODY 173",
+        ),
+        ("none", r#"SecRule STREAM_OUTPUT_BODY "@rsub s/none/x/" "phase:4,id:1,deny""#, ""),
+        ("macros", r#"SecRule STREAM_OUTPUT_BODY "@rsub s/<p>%{ARGS.t}/x/" "phase:4,id:1""#, "1"),
+        (
+            "macros, as they are",
+            r#"SecRule STREAM_OUTPUT_BODY "@rsub s/<p>%{ARGS.t}/x/d" "phase:4,id:1""#,
+            "",
+        ),
+        ("macros and case", r#"SecRule STREAM_OUTPUT_BODY "@rsub s/<p>%{ARGS.f}/x/" "phase:4,id:1""#, ""),
+        (
+            "macros without case",
+            r#"SecRule STREAM_OUTPUT_BODY "@rsub s/<p>%{ARGS.f}/x/i" "phase:4,id:1""#,
+            "1",
+        ),
+    ] {
+        check(name, &format!("{answers}{rules}"), &html, expected);
+    }
+}
+
+/// A stream is the body as it came, whatever its type, and only once it is there.
+#[test]
+fn streams() {
+    let rules = r#"
+        SecRule STREAM_INPUT_BODY "@rx ." "id:1,phase:1"
+        SecRule STREAM_INPUT_BODY "@rx ^(?:a=%62|\[\"b\"\])$" "id:2,phase:2,logdata:'%{MATCHED_VAR}'"
+        SecRule REQUEST_BODY "@rx ." "id:3,phase:2"
+        SecRule &STREAM_INPUT_BODY "@eq 1" "id:4,phase:5""#;
+    check("form", rules, &post("application/x-www-form-urlencoded", "a=%62"), "2=a=%62 3 4");
+    check(
+        "JSON",
+        &format!("SecAction \"id:9,phase:1,nolog,ctl:requestBodyProcessor=JSON\"{rules}"),
+        &post("application/json", "[\"b\"]"),
+        "2=[\"b\"] 4",
+    );
+    check("none", rules, &get("/"), "");
 }
