@@ -110,6 +110,13 @@ pub enum Framing {
     Close,
 }
 
+/// A protocol that an exchange can switch to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// WebSocket (RFC 6455).
+    WebSocket,
+}
+
 /// A request's head: the request line and the fields. Method and target live in the fields' buffer.
 #[derive(Clone, Default)]
 pub struct RequestHead {
@@ -121,6 +128,11 @@ pub struct RequestHead {
     pub version: Version,
     /// The method, by name.
     pub method: Method,
+    /// The protocol the sender asks to switch to: by `Upgrade` in HTTP/1.1 (RFC 9110 §7.8), by an extended CONNECT in
+    /// HTTP/2 (RFC 8441), which stands here as the GET that it would be in HTTP/1.1.
+    pub upgrade: Option<Upgrade>,
+    /// Whether the sender reads trailers (`TE: trailers`, RFC 9110 §6.5.1).
+    pub accepts_trailers: bool,
     method_text: Span,
     target: Span,
 }
@@ -152,6 +164,8 @@ impl RequestHead {
         self.framing = Framing::None;
         self.method = Method::Get;
         self.version = Version::Http11;
+        self.upgrade = None;
+        self.accepts_trailers = false;
         self.method_text = Span::default();
         self.target = Span::default();
     }

@@ -40,7 +40,7 @@ pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use exchange::{Exchange, Params};
 pub use fields::{Fields, InvalidField, is_token, is_value};
 pub use guard::{Guard, ResponseGuard};
-pub use head::{Framing, Method, RequestHead, ResponseHead, Version, reason_phrase};
+pub use head::{Framing, Method, RequestHead, ResponseHead, Upgrade, Version, reason_phrase};
 pub use host::Host;
 pub use ident::{RequestId, TraceContext};
 pub use principal::{Principal, PrincipalKind};

@@ -1,5 +1,7 @@
 //! The one place where a rejection becomes a response, and where answers of the gateway's own are sent.
 
+use crate::grpc;
+use crate::record::Subject;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use portcullis_http::{Fields, Frame, Framing, Rejection, RequestId, ResponseHead};
@@ -16,22 +18,25 @@ pub(crate) struct Sent {
     pub(crate) cut: bool,
 }
 
-/// Answers with RFC 9457 problem details. `extra` are fields that guards left for whatever answer comes.
+/// Answers with RFC 9457 problem details, or to a gRPC call with a gRPC status.
 pub(crate) async fn reject<D: Downstream>(
     snapshot: &Snapshot,
     rejection: &Rejection,
-    id: &RequestId,
-    extra: Option<&Fields>,
+    subject: Subject<'_>,
     downstream: &mut D,
 ) -> Sent {
-    let body = Bytes::from(rejection.problem_json(id.as_str()));
-    let mut head = ResponseHead::new(rejection.status());
-    head.fields.append_parsed(b"content-type", b"application/problem+json");
+    let (mut head, body) = if grpc::is_call(subject.head()) {
+        (grpc::refusal(rejection), Bytes::new())
+    } else {
+        let mut head = ResponseHead::new(rejection.status());
+        head.fields.append_parsed(b"content-type", b"application/problem+json");
+        (head, Bytes::from(rejection.problem_json(subject.id().as_str())))
+    };
     head.fields.append_parsed(b"cache-control", b"no-store");
     rejection.write_fields(&mut head.fields);
     snapshot.response_fields.write(&mut head.fields);
-    append_all(&mut head.fields, extra);
-    finish_fields(&mut head.fields, id);
+    append_all(&mut head.fields, subject.exchange().map(|exchange| &exchange.answer_fields));
+    finish_fields(&mut head.fields, subject.id());
     if rejection.closes_connection() {
         downstream.close_after();
     }

@@ -1,8 +1,9 @@
 //! The call to an upstream: a request built anew, its body sent while the answer is awaited.
 
 use crate::body::{RequestBody, client_fault};
-use crate::plan::{ForwardPlan, RoutePlan};
+use crate::plan::{ForwardPlan, RoutePlan, Trailers};
 use crate::record::{Called, Record};
+use crate::tunnel;
 use portcullis_http::hygiene::{self, Inherited};
 use portcullis_http::{
     BodyError, Exchange, Fields, Frame, Framing, Held, Rejection, RequestHead, ResponseHead, UpstreamFailure,
@@ -12,12 +13,15 @@ use portcullis_identity::{Permit, write_identity};
 use portcullis_upstream::Lease;
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// An upstream's answer, of which the head has come.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
+    /// The trailers behind its body that pass, in lower case.
+    pub(crate) trailers: Arc<[String]>,
     pub(crate) body: AnswerBody,
 }
 
@@ -42,6 +46,8 @@ struct Upload {
     limit: u64,
     sent: u64,
     state: State,
+    /// Trailers of the request that pass.
+    trailers: Arc<[String]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,6 +100,11 @@ fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result
     }
     head.set_line(exchange.request.method_text(), target.as_bytes(), Version::Http11);
     outgoing_fields(&exchange.request.fields, origin, &mut head.fields);
+    head.upgrade = exchange.request.upgrade;
+    if head.upgrade.is_some() {
+        tunnel::write_key(&mut head.fields);
+    }
+    head.accepts_trailers = !plan.trailers.response.is_empty() && exchange.request.accepts_trailers;
     if !route.response.streaming
         && let Some(leaks) = &route.response.leaks
     {
@@ -149,14 +160,21 @@ async fn exchange_heads<D: Downstream>(
         lease.endpoint().clone_into(endpoint);
         return Ok(Answer {
             head: answer,
+            trailers: trailers(head, plan),
             body: AnswerBody::Upstream(Box::new(Relay { lease, upload: Upload::done(body) })),
         });
     }
     let lease = plan.upstream.start(head, body.framing).await.map_err(Rejection::Upstream)?;
     lease.endpoint().clone_into(endpoint);
-    let mut relay = Relay { lease, upload: Upload::new(body, limit) };
+    let upload = Upload::new(body, limit, plan.trailers.request.clone());
+    let mut relay = Relay { lease, upload };
     poll_fn(|cx| relay.poll_head(cx, downstream, &mut answer)).await?;
-    Ok(Answer { head: answer, body: AnswerBody::Upstream(Box::new(relay)) })
+    Ok(Answer { head: answer, trailers: trailers(head, plan), body: AnswerBody::Upstream(Box::new(relay)) })
+}
+
+/// The trailers that pass to a client that reads any.
+fn trailers(request: &RequestHead, plan: &ForwardPlan) -> Arc<[String]> {
+    if request.accepts_trailers { plan.trailers.response.clone() } else { Arc::default() }
 }
 
 /// Waits for the upstream only as long as somebody waits for us.
@@ -175,13 +193,14 @@ async fn unless_gone<D: Downstream, T>(
 }
 
 impl Upload {
-    fn new(body: RequestBody, limit: u64) -> Self {
-        Upload { body, pump: Pump::default(), limit, sent: 0, state: State::First }
+    fn new(body: RequestBody, limit: u64, trailers: Arc<[String]>) -> Self {
+        Upload { body, pump: Pump::default(), limit, sent: 0, state: State::First, trailers }
     }
 
     fn done(body: RequestBody) -> Self {
         let sent = body.read.len() as u64;
-        Upload { body, pump: Pump::default(), limit: u64::MAX, sent, state: State::Done }
+        let trailers = Arc::default();
+        Upload { body, pump: Pump::default(), limit: u64::MAX, sent, state: State::Done, trailers }
     }
 
     /// Sends what can be sent. An upstream that takes no more is no failure yet: it may have answered.
@@ -210,11 +229,14 @@ impl Upload {
         if self.state != State::Rest {
             return Ok(());
         }
-        let (sent, limit) = (&mut self.sent, self.limit);
-        let polled = self.pump.poll(cx, downstream, lease, &mut |frame| {
-            let Some(Frame::Data(data)) = frame else { return Ok(None) };
-            *sent += data.len() as u64;
-            if *sent > limit { Err(BodyError::TooLarge) } else { Ok(Some(Frame::Data(data))) }
+        let (sent, limit, trailers) = (&mut self.sent, self.limit, &*self.trailers);
+        let polled = self.pump.poll(cx, downstream, lease, &mut |frame| match frame {
+            None => Ok(None),
+            Some(Frame::Trailers(fields)) => Ok(Trailers::passing(trailers, fields)),
+            Some(Frame::Data(data)) => {
+                *sent += data.len() as u64;
+                if *sent > limit { Err(BodyError::TooLarge) } else { Ok(Some(Frame::Data(data))) }
+            }
         });
         match polled {
             Poll::Pending => Ok(()),
@@ -233,6 +255,11 @@ impl Upload {
 }
 
 impl Relay {
+    /// The exchange with the upstream, once nothing is left to upload.
+    pub(crate) fn lease(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
     fn poll_head<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,

@@ -22,6 +22,7 @@ mod composed;
 mod connection;
 mod demo;
 mod forward;
+mod grpc;
 mod inputs;
 mod inspection;
 mod listener;
@@ -38,6 +39,7 @@ mod server;
 mod shared;
 mod snapshot;
 mod tls;
+mod tunnel;
 
 use clap::Parser as _;
 use std::ffi::OsString;

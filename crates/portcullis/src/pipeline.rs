@@ -5,12 +5,14 @@ use crate::body;
 use crate::composed;
 use crate::connection::Connection;
 use crate::forward::{self, Origin};
+use crate::grpc;
 use crate::inspection::Inspection;
 use crate::normalize::{Normalized, normalize};
 use crate::plan::{Action, HeadPlan, RoutePlan};
 use crate::record::{Record, Subject};
-use crate::respond::respond;
+use crate::respond::{self, respond};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::tunnel::{self, Tunnel};
 use portcullis_http::hygiene::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
@@ -43,16 +45,22 @@ async fn pass<D: Downstream>(
     record: &mut Record,
 ) -> Result<(), Rejection> {
     let route = route(snapshot, exchange, record)?;
+    let total = if route.grpc { grpc::deadline(&exchange.request, route.total) } else { route.total };
     let stages = stages(snapshot, &route, exchange, inherited, firewall, downstream, record);
-    match route.total {
+    let tunnel = match total {
         None => stages.await,
         Some(total) => tokio::time::timeout(total, stages)
             .await
             .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),
+    };
+    if let Some(tunnel) = tunnel? {
+        tunnel.run(downstream, record).await;
     }
+    Ok(())
 }
 
-/// The stages behind the route match, under the route's total deadline.
+/// The stages behind the route match, under the route's total deadline. Where both sides have agreed to switch
+/// protocols, what is left to do has no such deadline.
 async fn stages<D: Downstream>(
     snapshot: &Snapshot,
     route: &RoutePlan,
@@ -61,13 +69,14 @@ async fn stages<D: Downstream>(
     firewall: &mut Inspection,
     downstream: &mut D,
     record: &mut Record,
-) -> Result<(), Rejection> {
+) -> Result<Option<Tunnel>, Rejection> {
     snapshot.addresses.check(exchange).await?;
     route.addresses.check(exchange).await?;
     if let Some(rate) = &snapshot.coarse_rate {
         rate.check(exchange).await?;
     }
     check_head(route.head, exchange)?;
+    tunnel::admit(route, exchange)?;
     *firewall = Inspection::begin(route.firewall.as_ref(), exchange);
     firewall.request_headers(exchange).await?;
 
@@ -96,7 +105,15 @@ async fn stages<D: Downstream>(
             composed::call(permit, origin, plan, &snapshot.shared.budget, record).await?
         }
     };
-    respond(snapshot, route, exchange, answer, firewall, downstream, record).await
+    match tunnel::granted(route, answer) {
+        Ok((mut head, tunnel)) => {
+            respond::switch(route, exchange, &mut head, firewall, downstream, record).await?;
+            Ok(Some(tunnel))
+        }
+        Err(answer) => {
+            respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None)
+        }
+    }
 }
 
 /// The matched route. From here on the request counts as this route's.
@@ -147,10 +164,8 @@ impl Service for Gateway {
             if downstream.started() {
                 downstream.abort();
             } else {
-                let sent =
-                    answer::reject(&snapshot, &why, &exchange.id, Some(&exchange.answer_fields), downstream)
-                        .await;
-                record.sent(sent);
+                let subject = Subject::Exchange(&exchange);
+                record.sent(answer::reject(&snapshot, &why, subject, downstream).await);
             }
             record.rejection = Some(why);
         }
@@ -176,8 +191,7 @@ impl Gateway {
         downstream: &mut D,
         mut record: Record,
     ) {
-        let sent = answer::reject(snapshot, &why, id, None, downstream).await;
-        record.sent(sent);
+        record.sent(answer::reject(snapshot, &why, Subject::Head(head, id), downstream).await);
         record.rejection = Some(why);
         record.close(snapshot, &self.connection, Subject::Head(head, id), None);
     }

@@ -17,6 +17,7 @@ use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_contract::{Contract, LeakGuard};
 use portcullis_http::{Template, Tolerance};
+use portcullis_http::{Fields, Frame, Template};
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
@@ -53,6 +54,8 @@ pub(crate) struct RoutePlan {
     pub(crate) action: Action,
     pub(crate) response: ResponsePlan,
     pub(crate) total: Option<Duration>,
+    /// Whether the route speaks gRPC.
+    pub(crate) grpc: bool,
 }
 
 /// What a request's head may be like: caps that are tighter than the listener's, targets that are looser.
@@ -90,6 +93,25 @@ pub(crate) struct ForwardPlan {
     pub(crate) name: Arc<str>,
     pub(crate) metrics: UpstreamMetrics,
     pub(crate) rewrite: Option<Template>,
+    /// Clients may switch to WebSocket, and be silent for so long then.
+    pub(crate) websocket: Option<Duration>,
+    /// Trailers that pass, in lower case.
+    pub(crate) trailers: Trailers,
+}
+
+/// The names of trailer fields that pass a route.
+#[derive(Debug)]
+pub(crate) struct Trailers {
+    pub(crate) request: Arc<[String]>,
+    pub(crate) response: Arc<[String]>,
+}
+
+impl Trailers {
+    /// What of a trailer section passes a list, if anything.
+    pub(crate) fn passing(list: &[String], mut trailers: Fields) -> Option<Frame> {
+        trailers.retain(|name, _| list.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())));
+        (!trailers.is_empty()).then_some(Frame::Trailers(trailers))
+    }
 }
 
 /// One answer made from several calls.
@@ -133,7 +155,7 @@ impl Compiler<'_> {
         let context = |error: String| vec![format!("route `{}`: {error}", route.name)];
         let firewall = self.firewall(route).map_err(context)?;
         let (authenticate, authorize) = self.auth(route).map_err(context)?;
-        let held = route.body.mode == config::BodyMode::Buffer;
+        let held = route.holds_bodies();
         Ok(RoutePlan {
             name: route.name.as_str().into(),
             metrics: self.shared.metrics.route(&route.name),
@@ -159,13 +181,14 @@ impl Compiler<'_> {
             action: self.action(route).map_err(context)?,
             response: ResponsePlan {
                 max_size: route.response.max_size.map(config::ByteSize::get),
-                streaming: route.response.streaming,
+                streaming: route.streams_answers(),
                 fields: self.response_fields.with(&route.response.headers),
                 leaks: guards::leaks(&route.response.leaks).map_err(context)?,
                 withhold: route.response.leaks.mode == config::LeakMode::Block,
                 inspected: self.config.firewall.response_body_limit.as_usize(),
             },
             total: route.total_timeout(),
+            grpc: route.grpc,
             firewall,
         })
     }
@@ -191,6 +214,11 @@ impl Compiler<'_> {
             name: name.into(),
             metrics: self.shared.metrics.upstream(name),
             rewrite: route.rewrite.as_ref().map(config::PathTemplate::compiled),
+            websocket: route.is_websocket().then(|| route.upgrade_idle_timeout()),
+            trailers: Trailers {
+                request: route.request_trailers().into(),
+                response: route.response_trailers().into(),
+            },
         })))
     }
 

@@ -190,21 +190,21 @@ pub(crate) enum Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    fn head(self) -> &'a RequestHead {
+    pub(crate) fn head(self) -> &'a RequestHead {
         match self {
             Subject::Exchange(exchange) => &exchange.request,
             Subject::Head(head, _) => head,
         }
     }
 
-    fn exchange(self) -> Option<&'a Exchange> {
+    pub(crate) fn exchange(self) -> Option<&'a Exchange> {
         match self {
             Subject::Exchange(exchange) => Some(exchange),
             Subject::Head(..) => None,
         }
     }
 
-    fn id(self) -> &'a RequestId {
+    pub(crate) fn id(self) -> &'a RequestId {
         match self {
             Subject::Exchange(exchange) => &exchange.id,
             Subject::Head(_, id) => id,

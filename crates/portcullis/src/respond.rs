@@ -3,7 +3,7 @@
 use crate::answer::{append_all, finish_fields};
 use crate::forward::{Answer, AnswerBody, answer_fault};
 use crate::inspection::Inspection;
-use crate::plan::RoutePlan;
+use crate::plan::{ResponsePlan, RoutePlan, Trailers};
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use portcullis_http::{
 use portcullis_telemetry::LeakAction;
 use portcullis_wire::{Downstream, SinkError};
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// Takes an answer through the stages of its way back and sends it.
@@ -31,11 +32,8 @@ pub(crate) async fn respond<D: Downstream>(
     record: &mut Record,
 ) -> Result<(), Rejection> {
     let plan = &route.response;
+    clean(plan, exchange, &mut answer.head);
     let head = &mut answer.head;
-    hygiene::response(head, &plan.fields.remove);
-    plan.fields.write(&mut head.fields);
-    append_all(&mut head.fields, Some(&exchange.answer_fields));
-    finish_fields(&mut head.fields, &exchange.id);
     firewall.response_headers(head)?;
     let bodiless = exchange.request.method == Method::Head || matches!(head.status, 204 | 304);
     let event_stream = head.media_type().is_some_and(|media| media.eq_ignore_ascii_case("text/event-stream"));
@@ -78,6 +76,34 @@ pub(crate) async fn respond<D: Downstream>(
     let first = passed?;
     send(snapshot, answer, first, whole, filter, downstream, record).await;
     Ok(())
+}
+
+/// Grants an upgrade that the upstream has granted. What follows is no HTTP, and no rule sees it.
+///
+/// # Errors
+/// What the rules decide on the head, while nothing was sent.
+pub(crate) async fn switch<D: Downstream>(
+    route: &RoutePlan,
+    exchange: &Exchange,
+    head: &mut ResponseHead,
+    firewall: &mut Inspection,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    clean(&route.response, exchange, head);
+    firewall.response_headers(head)?;
+    firewall.response_body(&[]).await?;
+    downstream.switch(head);
+    record.status = head.status;
+    Ok(())
+}
+
+/// Takes from an answer's head what must not leave, and gives it what every answer carries.
+fn clean(plan: &ResponsePlan, exchange: &Exchange, head: &mut ResponseHead) {
+    hygiene::response(head, &plan.fields.remove);
+    plan.fields.write(&mut head.fields);
+    append_all(&mut head.fields, Some(&exchange.answer_fields));
+    finish_fields(&mut head.fields, &exchange.id);
 }
 
 /// Reads an answer's body up to a cap; whether that was all of it.
@@ -176,11 +202,17 @@ async fn send<D: Downstream>(
     downstream: &mut D,
     record: &mut Record,
 ) {
-    let Answer { head, mut body } = answer;
+    let Answer { head, mut body, trailers } = answer;
     downstream.start(&head);
     record.status = head.status;
-    let mut out =
-        Outflow { pending: (!first.is_empty()).then_some(first), ended: whole, finished: false, bytes: 0 };
+    let mut out = Outflow {
+        pending: (!first.is_empty()).then_some(first),
+        passing: &trailers,
+        trailers: None,
+        ended: whole,
+        finished: false,
+        bytes: 0,
+    };
     let result = poll_fn(|cx| out.poll(cx, &mut body, &mut filter, downstream)).await;
     filter.count(snapshot);
     record.bytes_out += out.bytes;
@@ -201,14 +233,17 @@ async fn send<D: Downstream>(
 }
 
 /// The body on its way to the client.
-struct Outflow {
+struct Outflow<'a> {
     pending: Option<Bytes>,
+    /// Trailers that pass, and what of them has come.
+    passing: &'a [String],
+    trailers: Option<Frame>,
     ended: bool,
     finished: bool,
     bytes: u64,
 }
 
-impl Outflow {
+impl Outflow<'_> {
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -229,6 +264,10 @@ impl Outflow {
                 downstream.push(Frame::Data(data));
                 continue;
             }
+            if let Some(trailers) = self.trailers.take() {
+                downstream.push(trailers);
+                continue;
+            }
             if self.ended {
                 downstream.finish();
                 self.finished = true;
@@ -238,8 +277,11 @@ impl Outflow {
                 Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                     self.pending = non_empty(filter.pass(data, false).map_err(|_| Cut::Upstream)?)
                 }
-                // Trailers are dropped: no route allows any yet.
-                Poll::Ready(Some(Ok(Frame::Trailers(_)))) => {}
+                Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                    self.pending = non_empty(filter.pass(Bytes::new(), true).map_err(|_| Cut::Upstream)?);
+                    self.trailers = Trailers::passing(self.passing, fields);
+                    self.ended = true;
+                }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Cut::Upstream)),
                 Poll::Ready(None) => {
                     self.pending = non_empty(filter.pass(Bytes::new(), true).map_err(|_| Cut::Upstream)?);
@@ -272,6 +314,7 @@ fn non_empty(data: Bytes) -> Option<Bytes> {
 pub(crate) fn whole(head: ResponseHead, body: Bytes, held: Option<Held>) -> Answer {
     Answer {
         head: ResponseHead { framing: Framing::Length(body.len() as u64), ..head },
+        trailers: Arc::default(),
         body: AnswerBody::Whole { body: Some(body), _held: held },
     }
 }

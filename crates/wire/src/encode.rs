@@ -1,6 +1,6 @@
 //! Writing heads and chunk sizes. Messages are built anew: nothing is copied from a wire to a wire.
 
-use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, reason_phrase};
+use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, Upgrade, reason_phrase};
 use std::io::Write as _;
 
 /// A request's head for an upstream: its own target, `Host` first, and the framing of the body to come.
@@ -11,6 +11,29 @@ pub(crate) fn request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
     fields(&head.fields, out);
     length(framing, out);
+    if head.upgrade == Some(Upgrade::WebSocket) {
+        out.extend_from_slice(SWITCH);
+    } else if head.accepts_trailers {
+        out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What asks for WebSocket, and what grants it (RFC 6455 §4).
+const SWITCH: &[u8] = b"connection: upgrade\r\nupgrade: websocket\r\n";
+
+/// The head of the answer that ends HTTP on this connection.
+pub(crate) fn switching(head: &ResponseHead, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    fields(&head.fields, out);
+    out.extend_from_slice(SWITCH);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The last chunk and the trailer section behind it (RFC 9112 §7.1.2).
+pub(crate) fn trailers(trailers: &Fields, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    fields(trailers, out);
     out.extend_from_slice(b"\r\n");
 }
 

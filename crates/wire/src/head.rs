@@ -4,8 +4,8 @@
 //! around a field's name, a length given twice or in two ways, any transfer coding but `chunked`.
 
 use portcullis_http::{
-    Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, UpstreamFailure, Version,
-    is_token, is_value,
+    Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Upgrade, UpstreamFailure,
+    Version, is_token, is_value,
 };
 
 /// Caps on a head.
@@ -84,6 +84,11 @@ impl HeadReader {
             seen.note(name, value)?;
         }
         head.framing = seen.request_framing(head.version)?;
+        head.accepts_trailers = seen.te_trailers && head.version == Version::Http11;
+        let may_switch =
+            head.method == Method::Get && head.version == Version::Http11 && head.framing == Framing::None;
+        head.upgrade =
+            (seen.websocket && seen.connection_upgrade && may_switch).then_some(Upgrade::WebSocket);
         Ok(Some(end))
     }
 
@@ -242,18 +247,32 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// What the fields that decide a message's framing said.
+/// What the fields said that decide a message's framing and what may follow it.
 #[derive(Default)]
 struct Seen {
     hosts: u32,
     length: Option<u64>,
     chunked: bool,
+    /// `Upgrade` names WebSocket and nothing else.
+    websocket: bool,
+    /// `Connection` lists `upgrade`.
+    connection_upgrade: bool,
+    te_trailers: bool,
 }
 
 impl Seen {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
         match name.len() {
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.te_trailers |= lists(value, b"trailers");
+            }
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.websocket = value.eq_ignore_ascii_case(b"websocket");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connection_upgrade |= lists(value, b"upgrade");
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).filter(|_| self.length.is_none());
                 self.length = Some(length.ok_or(Rejection::Malformed(Malformed::ContentLength))?);
@@ -304,6 +323,11 @@ impl Seen {
             (false, None) => Ok(Framing::Close),
         }
     }
+}
+
+/// Whether a comma-separated list of tokens has this one (RFC 9110 §5.6.1).
+pub(crate) fn lists(value: &[u8], token: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// A `Content-Length`: digits alone, below 2^63. Leading zeros are read in base ten and sent on without.

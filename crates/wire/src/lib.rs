@@ -35,6 +35,7 @@ mod rewind;
 pub mod server;
 mod timer;
 mod transport;
+pub mod websocket;
 
 pub use message::{Call, Downstream, Service, Sink, SinkError, Source};
 pub use pump::{Pump, PumpError, collect};

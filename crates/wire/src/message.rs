@@ -38,6 +38,9 @@ pub trait Downstream: Source + Sink + Send {
     /// Begins the answer. Its framing says what body will be pushed; a body pushed to an answer that cannot have
     /// one (to HEAD, 204, 304) is discarded.
     fn start(&mut self, head: &ResponseHead);
+    /// Begins the answer that grants the request's upgrade. From then on source and sink carry the bytes of that
+    /// protocol; either may be silent for any time, so that whoever drives them needs a deadline for both.
+    fn switch(&mut self, head: &ResponseHead);
     /// Whether the answer was begun.
     fn started(&self) -> bool;
     /// The connection ends with this answer.
@@ -50,7 +53,8 @@ pub trait Downstream: Source + Sink + Send {
 
 /// An upstream's side of one exchange: the way for the request's body, and the answer.
 pub trait Call: Source + Sink + Send {
-    /// The answer's head. Interim answers (1xx) are swallowed, up to a cap.
+    /// The answer's head. Interim answers (1xx) are swallowed, up to a cap. 101 comes only where the request asked for
+    /// an upgrade and the answer grants it; from then on source and sink carry the bytes of that protocol.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,

@@ -170,3 +170,10 @@ pub(crate) fn to_map(fields: &Fields) -> http::HeaderMap {
     }
     map
 }
+
+/// hyper's fields as ours; `None` where one is none of HTTP/1's.
+pub(crate) fn from_map(map: &http::HeaderMap) -> Option<Fields> {
+    let mut fields = Fields::default();
+    map.iter().try_for_each(|(name, value)| fields.append(name.as_str(), value.as_bytes())).ok()?;
+    Some(fields)
+}

@@ -32,6 +32,8 @@ pub struct ServerSettings {
     pub http2: bool,
     /// Concurrent streams of one HTTP/2 connection.
     pub max_concurrent_streams: u32,
+    /// Whether HTTP/2 clients are told that they may ask for WebSocket (RFC 8441).
+    pub websocket: bool,
 }
 
 impl Default for ServerSettings {
@@ -46,6 +48,7 @@ impl Default for ServerSettings {
             max_requests: 1000,
             http2: true,
             max_concurrent_streams: 100,
+            websocket: false,
         }
     }
 }

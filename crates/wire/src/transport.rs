@@ -100,7 +100,15 @@ impl Default for BodyTimeouts {
     }
 }
 
+/// A wait that nobody minds: where bytes of another protocol pass both ways, whoever drives both has one deadline.
+const UNWATCHED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl BodyTimeouts {
+    /// Both directions may be silent; what is sent must still be taken.
+    pub(crate) fn of_tunnel(&self) -> Self {
+        BodyTimeouts { idle: UNWATCHED, min_rate: 0, ..self.clone() }
+    }
+
     /// How long a wait may last for a sender of whom `received` bytes have come in `waited` of waiting: the idle
     /// limit, or less where it has been slower than it may be. Time in which nobody asked for its bytes does not
     /// count against it.
@@ -213,6 +221,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         self.waited = Duration::ZERO;
     }
 
+    /// From here on both directions carry bytes of another protocol, until either ends.
+    pub(crate) fn switch(&mut self) {
+        self.expect_body(Framing::Close);
+        self.announce_body(Framing::Close, true);
+        self.timeouts = self.timeouts.of_tunnel();
+    }
+
     /// Whether the incoming body was read to its end.
     pub(crate) fn body_done(&self) -> bool {
         matches!(self.incoming, Incoming::Done)
@@ -309,7 +324,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {
-        let Frame::Data(data) = frame else { return };
+        let data = match frame {
+            Frame::Data(data) => data,
+            Frame::Trailers(fields) => {
+                // Only the chunked coding has a place for them. Nothing waits to be written now but a head.
+                if self.outgoing == Outgoing::Chunked {
+                    encode::trailers(&fields, &mut self.out);
+                    self.outgoing = Outgoing::Done;
+                }
+                return;
+            }
+        };
         if data.is_empty() {
             // As a chunk it would be the last one.
             return;

@@ -5,6 +5,7 @@
 mod firewall;
 mod identity;
 mod listener;
+mod protocol;
 mod route;
 mod tie;
 mod upstream;

@@ -7,7 +7,7 @@ use portcullis_http::Piece;
 
 use super::Checker;
 use crate::codes;
-use crate::model::{Auth, BodyMode, Compose, RateLimit, Route};
+use crate::model::{Auth, Compose, RateLimit, Route};
 use crate::value::{PathTemplate, RateKey, Template};
 
 impl Checker<'_> {
@@ -31,6 +31,7 @@ impl Checker<'_> {
             self.route_firewall(&format!("{path}.firewall"), &route.firewall);
             self.header_names(&format!("{path}.response.headers.set"), route.response.headers.set.keys());
             self.head_limits(&path, route);
+            self.protocols(&path, route);
         }
     }
 
@@ -104,7 +105,7 @@ impl Checker<'_> {
             let diagnostic = self.error(codes::CONFLICT, &methods, "a composition answers GET only");
             self.push(&[&methods], diagnostic.help("write `methods = [\"GET\"]` in the route's `match`"));
         }
-        if route.body.mode == BodyMode::Stream || route.response.streaming {
+        if route.is_streaming() {
             let path = format!("{path}.compose");
             let diagnostic = self.error(codes::CONFLICT, &path, "a composition is held and cannot stream");
             self.push(&[&path], diagnostic);
@@ -278,7 +279,7 @@ impl Checker<'_> {
         let unseen = BTreeMap::from([("json", "JSON limits see"), ("over", "`over` is about")]);
         for (field, what) in unseen {
             let at = format!("{path}.body.{field}");
-            if route.body.mode == BodyMode::Stream && self.spans.contains(&at) {
+            if !route.holds_bodies() && self.spans.contains(&at) {
                 let diagnostic =
                     self.warning(codes::UNUSED, &at, format!("{what} held bodies only, and these stream"));
                 let diagnostic = self.also(diagnostic, &format!("{path}.body.mode"), "this lets them stream");

@@ -8,6 +8,7 @@ mod compose;
 mod firewall;
 mod identity;
 mod listener;
+mod protocol;
 mod response;
 mod route;
 mod server;
@@ -27,6 +28,7 @@ pub use firewall::{
 };
 pub use identity::{Algorithm, Identity, Key};
 pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
+pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{
     Auth, EncodedPath, HeaderMatch, Match, QueryBytes, QueryMatch, RateLimit, Route, RouteLimits,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, Body, BodyMode, Compose, Response, RouteFirewall};
+use super::{Addresses, Body, BodyMode, Compose, Response, RouteFirewall, Trailers, UpgradeProtocol};
 use crate::value::{
     ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate, RateKey, Regex,
     Timeout,
@@ -32,6 +32,16 @@ pub struct Route {
     /// Request targets that are refused by default because not all servers read them alike.
     #[serde(default)]
     pub target: RouteTarget,
+    /// Protocols that a request may switch to. An `Upgrade` to any other is read over, as HTTP asks.
+    #[serde(default)]
+    pub upgrade: Vec<UpgradeProtocol>,
+    /// Whether the route speaks gRPC: bodies stream both ways, its trailers pass, its `grpc-timeout` is a deadline, and
+    /// the gateway's own refusals come as gRPC statuses. The upstream must speak HTTP/2.
+    #[serde(default)]
+    pub grpc: bool,
+    /// Trailer fields that pass.
+    #[serde(default)]
+    pub trailers: Trailers,
     /// Who may call. Without it, everybody.
     pub auth: Option<Auth>,
     /// How often it may be called; all limits apply.
@@ -62,7 +72,19 @@ impl Route {
     /// applies unless one is given.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
-        self.response.streaming || self.body.mode == BodyMode::Stream
+        self.streams_answers() || !self.holds_bodies()
+    }
+
+    /// Whether request bodies are held and inspected before they are passed on.
+    #[must_use]
+    pub fn holds_bodies(&self) -> bool {
+        self.body.mode == BodyMode::Buffer && !self.grpc
+    }
+
+    /// Whether answers are passed on as they come.
+    #[must_use]
+    pub fn streams_answers(&self) -> bool {
+        self.response.streaming || self.grpc
     }
 
     /// The deadline of the whole exchange: the one given, else 60 s, else none where the route streams.
@@ -75,7 +97,7 @@ impl Route {
     /// The largest request body: the one given, else 1 MiB, else none where bodies stream through.
     #[must_use]
     pub fn body_limit(&self) -> Option<ByteSize> {
-        self.body.limit.or_else(|| (self.body.mode == BodyMode::Buffer).then_some(Body::DEFAULT_LIMIT))
+        self.body.limit.or_else(|| self.holds_bodies().then_some(Body::DEFAULT_LIMIT))
     }
 }
 
@@ -234,6 +256,9 @@ pub struct RouteTimeouts {
     /// From the last byte of the request to the head of the upstream's response. Without it, the upstream's
     /// `response_timeout`.
     pub response: Option<Timeout>,
+    /// How long a connection that switched protocols (`upgrade`) may be silent in both directions. Without it 5m; no
+    /// total deadline applies to it.
+    pub upgrade_idle: Option<Timeout>,
 }
 
 impl RouteTimeouts {

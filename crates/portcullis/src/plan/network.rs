@@ -44,6 +44,7 @@ pub(crate) fn listener(
         max_requests: u64::from(limits.max_requests_per_connection),
         http2: listener.http2,
         max_concurrent_streams: limits.max_concurrent_streams,
+        websocket: config.route.iter().any(config::Route::is_websocket),
     };
     Ok(ListenerPlan {
         name: listener.name.as_str().into(),

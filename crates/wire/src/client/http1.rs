@@ -1,13 +1,13 @@
 //! HTTP/1 connections to upstreams.
 
 use super::{ClientSettings, MAX_INTERIM};
-use crate::head::HeadReader;
+use crate::head::{HeadReader, lists};
 use crate::timer::Wait;
 use crate::transport::Transport;
-use crate::{Call, IoStream, Sink, SinkError, Source, encode};
+use crate::{Call, IoStream, Sink, SinkError, Source, encode, websocket};
 use bytes::{Buf, BytesMut};
 use portcullis_http::{
-    BodyError, Frame, Framing, Method, RequestHead, ResponseHead, UpstreamFailure, Version,
+    BodyError, Frame, Framing, Method, RequestHead, ResponseHead, Upgrade, UpstreamFailure, Version,
 };
 use std::task::{Context, Poll, Waker, ready};
 
@@ -23,6 +23,8 @@ pub struct Http1Connection {
     response_limit: std::time::Duration,
     limits: crate::head::HeadLimits,
     to_head: bool,
+    /// What the upstream must say to grant the upgrade that was asked for.
+    accept: Option<String>,
     answered: bool,
     heard: bool,
     persistent: bool,
@@ -40,6 +42,7 @@ impl Http1Connection {
             response_limit: settings.response,
             limits: settings.head.clone(),
             to_head: false,
+            accept: None,
             answered: true,
             heard: false,
             persistent: true,
@@ -55,6 +58,9 @@ impl Http1Connection {
         self.transport.timeouts = settings.body.clone();
         self.response_limit = settings.response;
         self.to_head = head.method == Method::Head;
+        self.accept = head.upgrade.map(|Upgrade::WebSocket| {
+            websocket::accept(head.fields.get("sec-websocket-key").unwrap_or_default())
+        });
         self.reader = HeadReader::default();
         (self.answered, self.heard, self.persistent, self.interim) = (false, false, false, 0);
     }
@@ -127,8 +133,14 @@ impl Call for Http1Connection {
                             self.begin_answer(head);
                             return Poll::Ready(Ok(()));
                         }
+                        if head.status == 101 && self.grants(head) {
+                            self.response_wait.end();
+                            self.answered = true;
+                            self.transport.switch();
+                            return Poll::Ready(Ok(()));
+                        }
                         self.interim += 1;
-                        // We asked for no upgrade, so that 101 is a lie.
+                        // Where we asked for no upgrade, 101 is a lie.
                         if head.status == 101 || self.interim > MAX_INTERIM {
                             self.transport.break_off();
                             return Poll::Ready(Err(UpstreamFailure::Protocol));
@@ -156,6 +168,16 @@ impl Call for Http1Connection {
 }
 
 impl Http1Connection {
+    /// Whether a 101 grants the upgrade that was asked for, and no other (RFC 6455 §4.1).
+    fn grants(&self, head: &ResponseHead) -> bool {
+        let fields = &head.fields;
+        self.accept.as_ref().is_some_and(|accept| {
+            fields.get("sec-websocket-accept") == Some(accept.as_bytes())
+                && fields.get("upgrade").is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
+                && fields.get_all("connection").any(|value| lists(value, b"upgrade"))
+        })
+    }
+
     fn begin_answer(&mut self, head: &ResponseHead) {
         self.response_wait.end();
         self.answered = true;

@@ -2,7 +2,7 @@
 
 use super::ClientSettings;
 use crate::head::parse_length;
-use crate::pipe::{PipeBody, PipeSink, pipe, to_map};
+use crate::pipe::{PipeBody, PipeSink, from_map, pipe, to_map};
 use crate::timer::Wait;
 use crate::transport::BodyTimeouts;
 use crate::{Call, IoStream, Sink, SinkError, Source};
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use portcullis_http::{
-    BodyError, Fields, Frame, Framing, Method, RequestHead, ResponseHead, UpstreamFailure, Version,
+    BodyError, Frame, Framing, Method, RequestHead, ResponseHead, UpstreamFailure, Version,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -74,6 +74,10 @@ impl Http2Connection {
         framing: Framing,
         settings: &ClientSettings,
     ) -> Result<Http2Call, UpstreamFailure> {
+        if head.upgrade.is_some() {
+            // Only HTTP/1.1 upstreams are asked for upgrades.
+            return Err(UpstreamFailure::Protocol);
+        }
         let length = match framing {
             Framing::None => Some(0),
             Framing::Length(length) => Some(length),
@@ -93,6 +97,9 @@ impl Http2Connection {
             .map_err(|_| UpstreamFailure::Protocol)?;
         *request.headers_mut() = to_map(&head.fields);
         request.headers_mut().remove(http::header::HOST);
+        if head.accepts_trailers {
+            request.headers_mut().insert(http::header::TE, http::HeaderValue::from_static("trailers"));
+        }
         Ok(Http2Call {
             answer: Some(Box::pin(self.sender.send_request(request))),
             sink,
@@ -166,12 +173,6 @@ impl Source for Http2Call {
             }
         }
     }
-}
-
-fn from_map(map: &http::HeaderMap) -> Option<Fields> {
-    let mut fields = Fields::default();
-    map.iter().try_for_each(|(name, value)| fields.append(name.as_str(), value.as_bytes())).ok()?;
-    Some(fields)
 }
 
 impl Http2Call {

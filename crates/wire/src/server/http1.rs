@@ -279,6 +279,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<'
         self.transport.announce_body(framing, body_allowed);
     }
 
+    fn switch(&mut self, head: &ResponseHead) {
+        self.started = true;
+        self.keep_alive = false;
+        self.until_close = true;
+        encode::switching(head, &mut self.transport.out);
+        self.transport.switch();
+    }
+
     fn started(&self) -> bool {
         self.started
     }

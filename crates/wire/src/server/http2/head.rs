@@ -1,0 +1,85 @@
+//! Our head from hyper's.
+
+use crate::head::{HeadLimits, lists, parse_length};
+use portcullis_http::{Framing, Host, Malformed, Method, Rejection, RequestHead, Upgrade, Version};
+
+/// Our head from hyper's: `:authority` as `host`, cookie crumbs joined (RFC 9113 §8.2.3), and refused what an
+/// HTTP/1 message could not say.
+pub(super) fn read(
+    parts: &http::request::Parts,
+    ended: bool,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<(), Rejection> {
+    const BROKEN: Rejection = Rejection::Malformed(Malformed::Http2);
+    let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    head.upgrade = asks_to_switch(parts);
+    // The handshake of RFC 8441 is judged as the GET that it is in HTTP/1.1.
+    let method = head.upgrade.map_or(parts.method.as_str(), |_| "GET");
+    head.set_line(method.as_bytes(), target.as_bytes(), Version::Http2);
+    head.accepts_trailers =
+        parts.headers.get_all("te").iter().any(|value| lists(value.as_bytes(), b"trailers"));
+    if matches!(head.method, Method::Connect | Method::Trace) {
+        return Err(Rejection::MethodNotAllowed {
+            allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
+        });
+    }
+    if target.len() > limits.target {
+        return Err(Rejection::TargetTooLong);
+    }
+    if parts.headers.len() > limits.fields {
+        return Err(Rejection::HeadTooLarge);
+    }
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    // Without an authority, hyper has only checked that there is a scheme.
+    if authority.is_some() && !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+        return Err(BROKEN);
+    }
+    let mut hosts = parts.headers.get_all("host").iter();
+    let host = hosts
+        .next()
+        .map(|h| h.to_str().ok().and_then(Host::parse).ok_or(Rejection::Malformed(Malformed::Host)))
+        .transpose()?;
+    let agreed = match (authority, &host) {
+        (Some(authority), Some(host)) => Host::parse(authority).is_some_and(|a| a == *host),
+        (None, None) => false,
+        _ => true,
+    };
+    if !agreed || hosts.next().is_some() {
+        return Err(Rejection::Malformed(Malformed::Host));
+    }
+    let text = authority.map_or_else(|| host.map(|h| h.to_string()).unwrap_or_default(), str::to_owned);
+    head.fields.append("host", text).map_err(|_| Rejection::Malformed(Malformed::Host))?;
+    let mut cookies: Vec<u8> = Vec::new();
+    for (name, value) in &parts.headers {
+        match name.as_str() {
+            "host" => {}
+            "cookie" => {
+                if !cookies.is_empty() {
+                    cookies.extend_from_slice(b"; ");
+                }
+                cookies.extend_from_slice(value.as_bytes());
+            }
+            name => head.fields.append(name, value.as_bytes()).map_err(|_| BROKEN)?,
+        }
+    }
+    if !cookies.is_empty() {
+        head.fields.append("cookie", cookies).map_err(|_| BROKEN)?;
+    }
+    let mut lengths = parts.headers.get_all("content-length").iter();
+    head.framing = match (lengths.next(), lengths.next()) {
+        _ if ended || head.upgrade.is_some() => Framing::None,
+        (None, _) => Framing::Chunked,
+        (Some(length), None) => parse_length(length.as_bytes())
+            .map(Framing::Length)
+            .ok_or(Rejection::Malformed(Malformed::ContentLength))?,
+        (Some(_), Some(_)) => return Err(Rejection::Malformed(Malformed::ContentLength)),
+    };
+    Ok(())
+}
+
+/// The protocol that an extended CONNECT asks for (RFC 8441 §4); one that we do not speak is no extended CONNECT.
+fn asks_to_switch(parts: &http::request::Parts) -> Option<Upgrade> {
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>()?;
+    (parts.method == http::Method::CONNECT && protocol.as_str() == "websocket").then_some(Upgrade::WebSocket)
+}
