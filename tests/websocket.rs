@@ -275,7 +275,8 @@ fn bytes_behind_the_handshake_wait_for_the_upstreams_consent() {
         }
     }
     let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    let switch = format!("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{accept}\r\n\r\nFIRST");
+    let switch =
+        format!("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{accept}\r\n\r\nFIRST");
     socket.write_all(switch.as_bytes()).unwrap();
     socket.set_read_timeout(Some(CLIENT_DEADLINE)).unwrap();
     socket.read_exact(&mut buffer[..5]).unwrap();

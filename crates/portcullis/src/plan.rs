@@ -16,8 +16,8 @@ use portcullis_compose::Composition;
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_contract::{Contract, LeakGuard};
-use portcullis_http::{Template, Tolerance};
-use portcullis_http::{Fields, Frame, Template};
+use portcullis_http::{Fields, Frame, Template, Tolerance};
+
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};

@@ -108,7 +108,8 @@ impl Drop for PipeSink {
 impl Drop for PipeBody {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.receiver_gone = true;
+        // Whoever has had all of a body may let go of it before that was said.
+        state.receiver_gone = !state.finished || state.frame.is_some();
         wake(state.sender.take());
     }
 }
@@ -130,8 +131,14 @@ impl http_body::Body for PipeBody {
         let mut state = self.0.lock();
         if let Some(frame) = state.frame.take() {
             wake(state.sender.take());
-            if let (Frame::Data(data), Some(length)) = (&frame, &mut state.length) {
-                *length = length.saturating_sub(data.len() as u64);
+            match &frame {
+                Frame::Data(data) => {
+                    if let Some(length) = &mut state.length {
+                        *length = length.saturating_sub(data.len() as u64);
+                    }
+                }
+                // Nothing can follow.
+                Frame::Trailers(_) => state.finished = true,
             }
             return Poll::Ready(Some(Ok(match frame {
                 Frame::Data(data) => http_body::Frame::data(data),
