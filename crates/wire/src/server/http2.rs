@@ -1,8 +1,10 @@
 //! HTTP/2 connections of clients, by hyper.
 
+mod budget;
 mod head;
 mod stream;
 
+use self::budget::Metered;
 use super::{Drain, ServerSettings};
 use crate::Service;
 use crate::rewind::Rewind;
@@ -151,7 +153,8 @@ pub(super) async fn serve<IO, S>(
     if settings.websocket {
         builder.enable_connect_protocol();
     }
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Rewind::new(first, io)), handler));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(Metered::new(Rewind::new(first, io))), handler));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut leaving: Option<Instant> = None;
     loop {

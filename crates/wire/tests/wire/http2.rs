@@ -392,3 +392,33 @@ fn serves_so_many_requests_and_then_says_goaway() {
     assert!(client.is_closed());
     assert!(client.goaway.is_some_and(|(_, code)| code == 0), "{:?}", client.goaway);
 }
+
+#[test]
+fn b16_frames_that_ask_for_nothing_end_the_connection_before_the_thousandth() {
+    let server = server();
+    let floods: [(&str, u8, u32, &[u8]); 6] = [
+        ("PING", 6, 0, &[0; 8]),
+        ("SETTINGS", 4, 0, &[]),
+        ("SETTINGS that change a window", 4, 0, &[0, 4, 0, 0, 0xff, 0xff]),
+        ("PRIORITY", 2, 1, &[0, 0, 0, 3, 15]),
+        ("WINDOW_UPDATE", 8, 0, &[0, 0, 0, 1]),
+        ("unknown frames", 0x42, 0, &[1, 2, 3]),
+    ];
+    for (what, kind, stream, payload) in floods {
+        let mut client = h2(&server);
+        // As many as a busy client may send are no offence.
+        for _ in 0..400 {
+            client.frame(kind, 0, stream, payload).unwrap();
+        }
+        let mut fresh = h2(&server);
+        assert_eq!(fresh.get("a", "/x").unwrap().status, Some(200), "{what}");
+        for _ in 400..1000 {
+            // It may give up on us before we are through.
+            if client.frame(kind, 0, stream, payload).is_err() {
+                break;
+            }
+        }
+        assert!(client.is_closed(), "{what}: still open");
+        assert_eq!(client.goaway.map(|(_, code)| code), Some(11), "{what}");
+    }
+}
