@@ -38,6 +38,7 @@ impl Echo {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "the signature is tungstenite's")]
 fn echo(socket: TcpStream, seen: &mpsc::Sender<String>) {
     let note = |request: &Request, mut response: Response| {
         seen.send(format!("{} {:?}", request.uri(), request.headers())).unwrap();

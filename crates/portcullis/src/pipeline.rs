@@ -12,7 +12,7 @@ use crate::plan::{Action, HeadPlan, RoutePlan};
 use crate::record::{Record, Subject};
 use crate::respond::{self, respond};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel::{self, Reply, Tunnel};
 use portcullis_http::hygiene::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
@@ -105,12 +105,12 @@ async fn stages<D: Downstream>(
             composed::call(permit, origin, plan, &snapshot.shared.budget, record).await?
         }
     };
-    match tunnel::granted(route, answer) {
-        Ok((mut head, tunnel)) => {
+    match tunnel::reply(route, answer) {
+        Reply::Granted(mut head, tunnel) => {
             respond::switch(route, exchange, &mut head, firewall, downstream, record).await?;
             Ok(Some(tunnel))
         }
-        Err(answer) => {
+        Reply::Plain(answer) => {
             respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None)
         }
     }

@@ -43,17 +43,25 @@ pub(crate) fn write_key(fields: &mut Fields) {
     }
 }
 
-/// What follows an answer that grants the upgrade; any other answer comes back.
-pub(crate) fn granted(route: &RoutePlan, answer: Answer) -> Result<(ResponseHead, Tunnel), Answer> {
+/// What an answer is to the request for an upgrade.
+pub(crate) enum Reply {
+    /// The upstream switches.
+    Granted(ResponseHead, Tunnel),
+    /// It answers as usual.
+    Plain(Answer),
+}
+
+/// Whether an answer grants the upgrade.
+pub(crate) fn reply(route: &RoutePlan, answer: Answer) -> Reply {
     let idle = match &route.action {
         Action::Forward(plan) => plan.websocket,
         Action::Compose(_) => None,
     };
     match (answer, idle) {
         (Answer { head, body: AnswerBody::Upstream(relay), .. }, Some(idle)) if head.status == 101 => {
-            Ok((head, Tunnel { relay, idle }))
+            Reply::Granted(head, Tunnel { relay, idle })
         }
-        (answer, _) => Err(answer),
+        (answer, _) => Reply::Plain(answer),
     }
 }
 
