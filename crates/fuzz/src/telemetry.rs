@@ -20,7 +20,19 @@ pub fn access(data: &[u8]) {
     let text = String::from_utf8_lossy(first);
     let id = RequestId::random();
     let trace = TraceContext::continue_from(Some(first), true);
-    let matches = [RuleMatch { rule: 1, variable: &text, value: rest, message: &text }];
+    let also = [text.to_string()];
+    let matches = [RuleMatch {
+        rule: 1,
+        variable: &text,
+        also: &also,
+        value: rest,
+        message: &text,
+        data: &text,
+        parameter: &text,
+        file: &text,
+        scores: vec![(&text, 5)],
+        ..RuleMatch::default()
+    }];
     let record = AccessRecord {
         time: SystemTime::UNIX_EPOCH,
         id: &id,
@@ -45,8 +57,12 @@ pub fn access(data: &[u8]) {
             action: FirewallAction::Deny,
             rule: Some(1),
             score: 5,
+            paranoia: (Some(1), None),
             matches: &matches,
             notes: &[&text],
+            exclusions: &[(1, &text)],
+            sampled: true,
+            shadow: None,
         }),
         partial: &[],
         aborted: false,
