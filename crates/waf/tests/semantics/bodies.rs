@@ -158,6 +158,7 @@ fn multipart_flags() {
     let plain = "multipart/form-data; boundary=b";
     for (name, media_type, body, expected) in [
         ("nothing", plain, good.clone(), ""),
+        ("no body", plain, String::new(), ""),
         (
             "a quoted boundary",
             "multipart/form-data; boundary=\"b\"",

@@ -41,6 +41,8 @@ fn phrases() {
     rows("@pm Foo bar", &[b"xfOOx", b"BAR"], &[b"fo o", b"ba"]);
     rows("@pm |61 62|c x|41|", &[b"ABC", b"xa"], &[b"ab"]);
     rows("@pm ( )", &[b"(", b")"], &[b" "]);
+    // What libmodsecurity's automaton misses.
+    rows("@pm secrets.json .env", &[b"secrets.env", b"secrets.secrets.json"], &[b"secrets.en"]);
 }
 
 #[test]
