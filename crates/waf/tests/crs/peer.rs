@@ -185,8 +185,15 @@ fn difference(request: &Request, ours: &Verdict, theirs: &Verdict) -> Option<&'s
     if xml && body.contains("<!DOCTYPE") && ours.rules.contains(&200_002) {
         return Some("document types are refused");
     }
-    if multipart && body.is_empty() && theirs.rules.contains(&200_003) {
+    if multipart && body.is_empty() && (theirs.rules.contains(&200_002) || theirs.rules.contains(&200_003)) {
         return Some("a multipart body that is not there");
+    }
+    if request.target.strip_prefix("http://").is_some_and(|rest| !rest.contains('/')) {
+        return Some("REQUEST_FILENAME of a target without a path");
+    }
+    // What stands on two lines may be a match for them, and be none for us.
+    if multipart && has_lines(&body) {
+        return Some("line ends in a field of a multipart body");
     }
     let by = ours.score - theirs.score;
     match only_ours[..] {
@@ -194,8 +201,14 @@ fn difference(request: &Request, ours: &Verdict, theirs: &Verdict) -> Option<&'s
         [] | [942_432] if xml && body.contains("xmlns") && by == 3 => Some("`xmlns` is an attribute"),
         [] if media.contains("json") && body.contains('[') && by == 5 => Some("names of JSON arrays"),
         [930_130] => Some("a phrase of `@pm` within one that breaks off"),
-        _ => multipart.then_some("line ends in a field of a multipart body"),
+        _ => None,
     }
+}
+
+/// Whether a field of a form, no file, has more than one line.
+fn has_lines(form: &str) -> bool {
+    let parts = form.split("\r\n--").filter_map(|part| part.split_once("\r\n\r\n"));
+    parts.filter(|(head, _)| !head.contains("filename=")).any(|(_, value)| value.contains("\r\n"))
 }
 
 /// Whether characters beyond ASCII are in it, which `t:urlDecodeUni` maps by the file in both ModSecuritys.
