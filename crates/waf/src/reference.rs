@@ -84,7 +84,7 @@ divergences! {
         "yes: extension functions of XSLT are named there" "semantics/bodies.rs" xml_namespaces;
     "a document type in an XML body" "read" "read" "skipped" "`REQBODY_ERROR`" "semantics/bodies.rs" xml;
     "line ends within a field of a multipart body" "kept" "lost (3.0.9)" "kept" "kept" "semantics/bodies.rs" multipart;
-    "a multipart body that is not there" "–" "`MULTIPART_STRICT_ERROR` or `REQBODY_ERROR`" "no body" "no body"
+    "a multipart or XML body that is not there" "–" "`MULTIPART_STRICT_ERROR` or `REQBODY_ERROR`" "no body" "no body"
         "semantics/bodies.rs" multipart_flags;
     "`REQUEST_FILENAME` of a target without a path, such as `http://host`" "–" "the target" "–" "`/`"
         "semantics/variables.rs" the_target_and_its_parts;

@@ -185,8 +185,9 @@ fn difference(request: &Request, ours: &Verdict, theirs: &Verdict) -> Option<&'s
     if xml && body.contains("<!DOCTYPE") && ours.rules.contains(&200_002) {
         return Some("document types are refused");
     }
-    if multipart && body.is_empty() && (theirs.rules.contains(&200_002) || theirs.rules.contains(&200_003)) {
-        return Some("a multipart body that is not there");
+    let unreadable = theirs.rules.contains(&200_002) || theirs.rules.contains(&200_003);
+    if (multipart || xml) && body.is_empty() && unreadable {
+        return Some("a multipart or XML body that is not there");
     }
     if request.target.strip_prefix("http://").is_some_and(|rest| !rest.contains('/')) {
         return Some("REQUEST_FILENAME of a target without a path");
