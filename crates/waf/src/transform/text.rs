@@ -37,27 +37,37 @@ fn run(input: &[u8], stops: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     input.split_at_checked(end).unwrap_or((input, &[]))
 }
 
-/// Deletes the bytes that `delete` names.
-pub(super) fn remove(mut input: &[u8], out: &mut Vec<u8>, delete: impl Fn(u8) -> bool) {
-    loop {
-        let (plain, rest) = run(input, &delete);
-        out.extend_from_slice(plain);
-        let Some((_, rest)) = rest.split_first() else { return };
-        input = rest;
+/// Appends what `keep` makes of each byte, without those it says are not to stay. Every byte is written and the next one
+/// takes its place if it goes, so that nothing has to be guessed where words of text end.
+#[inline]
+fn sift(input: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u8) -> (u8, bool)) {
+    let start = out.len();
+    out.resize(start + input.len(), 0);
+    let room = out.get_mut(start..).unwrap_or_default();
+    let mut at = 0;
+    for &byte in input {
+        let (byte, stays) = keep(byte);
+        if let Some(place) = room.get_mut(at) {
+            *place = byte;
+        }
+        at += usize::from(stays);
     }
+    out.truncate(start + at);
 }
 
-pub(super) fn compress_whitespace(mut input: &[u8], out: &mut Vec<u8>) {
-    let is_blank = |byte| is_space(byte) || byte == 0xa0;
-    loop {
-        let (plain, rest) = run(input, is_blank);
-        out.extend_from_slice(plain);
-        if rest.is_empty() {
-            return;
-        }
-        out.push(b' ');
-        input = run(rest, |byte| !is_blank(byte)).1;
-    }
+/// Deletes the bytes that `delete` names.
+pub(super) fn remove(input: &[u8], out: &mut Vec<u8>, delete: impl Fn(u8) -> bool) {
+    sift(input, out, |byte| (byte, !delete(byte)));
+}
+
+pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) {
+    let mut after_blank = false;
+    sift(input, out, |byte| {
+        let blank = is_space(byte) || byte == 0xa0;
+        let stays = !(blank && after_blank);
+        after_blank = blank;
+        (if blank { b' ' } else { byte }, stays)
+    });
 }
 
 pub(super) fn cmd_line(mut input: &[u8], out: &mut Vec<u8>) {
