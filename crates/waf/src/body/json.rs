@@ -9,6 +9,7 @@
 
 use super::Sink;
 use crate::transform::hex_value;
+use std::io::Write as _;
 
 /// Why a body is no JSON, for REQBODY_ERROR_MSG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +189,8 @@ impl<'a> Parser<'a> {
                 (Some(b','), Frame::Array { path, next }) => {
                     self.at += 1;
                     self.path.truncate(*path);
-                    self.path.push(b'.');
-                    self.path.extend_from_slice(next.to_string().as_bytes());
+                    // Writing to a Vec cannot fail.
+                    let _ = write!(self.path, ".{next}");
                     *next += 1;
                     return Ok(true);
                 }

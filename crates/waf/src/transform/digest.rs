@@ -1,9 +1,11 @@
 //! Digests and the length. MD5 and SHA-1 serve as fingerprints in rules, never as protection.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use std::io::Write as _;
 
 pub(super) fn length(input: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(input.len().to_string().as_bytes());
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{}", input.len());
 }
 
 pub(super) fn sha1(input: &[u8], out: &mut Vec<u8>) {

@@ -1,29 +1,39 @@
 //! Path normalization: `//`, `/./` and `/../`.
 
+/// As [`normalize`], where a backslash is a slash too.
 pub(super) fn normalize_win(input: &[u8], out: &mut Vec<u8>) {
-    let slashes: Vec<u8> = input.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
-    normalize(&slashes, out);
+    if memchr::memchr2(b'/', b'\\', input).is_none() {
+        return one_segment(input, out);
+    }
+    resolve(input, |byte| matches!(byte, b'/' | b'\\'), out);
 }
 
 /// Resolves empty, `.` and `..` segments. A relative path keeps the `..` it cannot resolve, an absolute one drops
 /// them; a trailing slash stays.
 pub(super) fn normalize(input: &[u8], out: &mut Vec<u8>) {
     if memchr::memchr(b'/', input).is_none() {
-        // One segment, which is not resolved unless it is a single dot.
-        if input != b"." {
-            out.extend_from_slice(input);
-        }
-        return;
+        return one_segment(input, out);
     }
-    let absolute = input.first() == Some(&b'/');
-    let trailing = input.last() == Some(&b'/');
+    resolve(input, |byte| byte == b'/', out);
+}
+
+/// A segment alone is not resolved unless it is a single dot.
+fn one_segment(input: &[u8], out: &mut Vec<u8>) {
+    if input != b"." {
+        out.extend_from_slice(input);
+    }
+}
+
+fn resolve(input: &[u8], is_slash: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
+    let absolute = input.first().is_some_and(|&byte| is_slash(byte));
+    let trailing = input.last().is_some_and(|&byte| is_slash(byte));
     if absolute {
         out.push(b'/');
     }
     let root = out.len();
     // Length of `out` up to which only unresolvable `..` segments stand.
     let mut floor = root;
-    for segment in input.split(|&byte| byte == b'/') {
+    for segment in input.split(|&byte| is_slash(byte)) {
         match segment {
             b"" | b"." => {}
             b".." if out.len() > floor => {
