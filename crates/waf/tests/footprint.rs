@@ -85,7 +85,7 @@ fn crs_and_its_requests_keep_their_bounds() {
         let memory = measure(|| {
             run(&program, &overlay, request);
         });
-        eprintln!("{}: {} allocations", request.id, memory.count_total);
+        eprintln!("{} ({}): {} allocations", request.id, request.class, memory.count_total);
         assert!(memory.count_total <= 20, "{}: {}", request.id, memory.count_total);
     }
 }
