@@ -92,7 +92,21 @@ impl fmt::Display for VariableList<'_> {
 impl fmt::Display for Actions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let items: Vec<String> = self.items.iter().map(ToString::to_string).collect();
-        write!(f, "\"{}\"", escape(&items.join(","), '"'))
+        let list = items.join(",");
+        if !misread(&list, '"') {
+            return write!(f, "\"{}\"", escape(&list, '"'));
+        }
+        // A backslash before a quote comes only from a word without quotes, or from one in single quotes, where no value
+        // can have quotes of its own.
+        if !list.contains(char::is_whitespace) {
+            return f.write_str(&list);
+        }
+        let bare = |action: &Action| match &action.value {
+            Some(value) => format!("{}:{}", &*action.name, &**value),
+            None => action.name.to_string(),
+        };
+        let items: Vec<String> = self.items.iter().map(bare).collect();
+        write!(f, "'{}'", escape(&items.join(","), '\''))
     }
 }
 
