@@ -212,7 +212,9 @@ impl Rewriter<'_> {
             return Ok(false);
         }
         match self.next() {
-            Some(character @ ('<' | '>')) => self.out.push(character),
+            // By their numbers: as they are they could make an operator of what stands before them, as in `(?\>`.
+            Some('<') => self.out.push_str("\\x3c"),
+            Some('>') => self.out.push_str("\\x3e"),
             Some('e') => self.out.push_str("\\x1b"),
             Some('b') if in_class => self.out.push_str("\\x08"),
             Some(character) if !character.is_ascii() => self.plain(character),
@@ -305,7 +307,9 @@ mod tests {
             (r"[\x{e2}-\x{ff}]a\\x{41}\x{9}", r"[\xe2-\xff]a\\x{41}\x09"),
             (r"a{2}b{2,}c{2,3}", r"a{2}b{2,}c{2,3}"),
             (r"{a}{,2}{{.*?}}\s+{", r"\{a}\{,2}\{\{.*?}}\s+\{"),
-            (r"\<script\>", "<script>"),
+            (r"\<script\>", r"\x3cscript\x3e"),
+            // Found by a property: it became an atomic group.
+            (r"(?\>", r"(?\x3e"),
             ("[a&&b~~c]", r"[a\&\&b\~\~c]"),
             ("[[({]x[]a][^]]", r"[\[({]x[\]a][^\]]"),
             (r"[[:alpha:]-[:digit:]]", r"[[:alpha:]\-[:digit:]]"),
