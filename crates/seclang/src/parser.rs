@@ -225,8 +225,8 @@ impl Cursor<'_, '_> {
             }
             at += part.len() + 1;
         }
-        if whole.trim_ascii().is_empty() {
-            self.bad_id(word.start, word.end, "");
+        if whole.bytes().all(|byte| matches!(byte, b',' | b' ' | b'\t')) {
+            self.bad_id(word.start, word.end, whole.trim_ascii());
         }
         ids
     }

@@ -65,7 +65,9 @@ impl fmt::Display for Variable {
             Some(Selector::Key(text) | Selector::Path(text)) => {
                 let bare = !text.is_empty()
                     && !text.starts_with(['/', '\''])
-                    && text.bytes().all(|b| b.is_ascii_graphic() && b != b'|' && b != b'"' && b != b'\\');
+                    && text.bytes().all(|b| b.is_ascii_graphic() && b != b'|' && b != b'"')
+                    // In quotes a backslash could take the closing one for its own.
+                    && (!text.contains('\\') || misread(text, '\''));
                 let path = matches!(self.selector, Some(Selector::Path(_)))
                     && text.starts_with('/')
                     && !text.contains(['|', ' ', '"', '\'', '\\']);
