@@ -422,3 +422,14 @@ fn b16_frames_that_ask_for_nothing_end_the_connection_before_the_thousandth() {
         assert_eq!(client.goaway.map(|(_, code)| code), Some(11), "{what}");
     }
 }
+
+#[test]
+fn b16_a_client_that_opens_its_windows_after_each_small_answer_is_no_flood() {
+    let server = server();
+    let mut client = h2(&server);
+    // Two frames for each answer, though hardly a byte came.
+    for number in 0..900 {
+        let path = format!("/echo-{number}");
+        assert_eq!(client.get("a", &path).unwrap().body, path.as_bytes());
+    }
+}

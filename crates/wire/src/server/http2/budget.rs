@@ -19,6 +19,8 @@ const BURST: u32 = 500;
 const PERIOD: Duration = Duration::from_secs(10);
 /// For so many bytes that we send it may say one frame more: who reads much opens windows often.
 const BYTES_FOR_FRAME: u64 = 1024;
+/// For each head of an answer as many more: clients open two windows and ping for answers of a few bytes too.
+const FRAMES_FOR_ANSWER: u32 = 4;
 
 /// How long a dismissed client's bytes are still taken, so that our last words are not lost to a reset.
 const DISMISSAL: Duration = Duration::from_millis(100);
@@ -91,9 +93,10 @@ impl Budget {
         self.left.checked_sub(1).map(|left| self.left = left).is_some()
     }
 
-    fn earn(&mut self, sent: usize) {
+    fn earn(&mut self, sent: usize, answers: u32) {
         self.sent += sent as u64;
         let earned = u32::try_from(self.sent / BYTES_FOR_FRAME).unwrap_or(u32::MAX);
+        let earned = earned.saturating_add(answers.saturating_mul(FRAMES_FOR_ANSWER));
         self.sent %= BYTES_FOR_FRAME;
         // What was earned long ago is no leave to flood now.
         self.left = self.left.saturating_add(earned).min(BURST.max(self.left));
@@ -187,13 +190,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<IO> {
 
 impl<IO: AsyncWrite + Unpin> Metered<IO> {
     fn sent(&mut self, count: usize, bufs: &[io::IoSlice<'_>]) {
-        self.budget.earn(count);
-        let mut left = count;
+        let (mut left, mut answers) = (count, 0);
         for buf in bufs {
             let taken = left.min(buf.len());
-            self.outgoing.scan(buf.get(..taken).unwrap_or_default(), |_, _, _| {});
+            let each = |kind, _, _| answers += u32::from(kind == HEADERS);
+            self.outgoing.scan(buf.get(..taken).unwrap_or_default(), each);
             left -= taken;
         }
+        self.budget.earn(count, answers);
     }
 }
 
@@ -281,8 +285,10 @@ mod tests {
             assert!(metered.admit(&ping));
         }
         assert!(!metered.admit(&ping));
-        metered.budget.earn(3 * 1024);
+        metered.budget.earn(3 * 1024, 0);
         assert!((0..3).all(|_| metered.admit(&ping)) && !metered.admit(&ping));
+        metered.budget.earn(13, 1);
+        assert!((0..4).all(|_| metered.admit(&ping)) && !metered.admit(&ping));
         // Requests and their bodies are no part of it.
         assert!(
             (0..2000)
