@@ -27,8 +27,8 @@ impl Params {
 pub struct Exchange {
     /// The head as the client sent it, less what hygiene dropped.
     pub request: RequestHead,
-    /// The fields as the client sent them, before hygiene: for the firewall, whose rules judge what came in. Nothing
-    /// else may decide by them.
+    /// The fields as the client sent them, before hygiene: for the firewall, whose rules judge what came in, and empty
+    /// where there is none. Nothing else may decide by them.
     pub received: Fields,
     /// The canonical path and the query: what routing, policy, firewall and upstream agree on.
     pub target: Target,

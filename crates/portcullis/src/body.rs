@@ -1,14 +1,11 @@
 //! Taking a request's body: held under caps, or left to stream.
 
+use crate::aside;
 use crate::plan::BodyPlan;
 use bytes::Bytes;
 use portcullis_contract::{Coding, End, InflateError, InflateLimits, Inflated};
 use portcullis_http::{BodyError, Budget, ContractFailure, Framing, Held, Malformed, Rejection, RequestHead};
 use portcullis_wire::{Downstream, collect};
-
-/// Compressed bodies above this size are inflated on the blocking pool, so that one of them does not hold up all
-/// connections of its thread.
-const LARGE: usize = 16 * 1024;
 
 /// A request's body on its way to the upstream.
 pub(crate) struct RequestBody {
@@ -96,12 +93,11 @@ async fn inflate(
     budget: &Budget,
 ) -> Result<Inflated, Rejection> {
     let limits = InflateLimits { output: plan.limit.unwrap_or(usize::MAX), ratio: plan.max_expansion };
-    let inflated = if body.len() <= LARGE {
+    let inflated = if body.len() <= aside::LARGE {
         coding.inflate(&body, limits, budget)
     } else {
         let budget = budget.clone();
-        let aside = tokio::task::spawn_blocking(move || coding.inflate(&body, limits, &budget));
-        aside.await.map_err(|_| Rejection::Internal)?
+        aside::run(move || coding.inflate(&body, limits, &budget)).await?
     };
     let broken = Rejection::Contract(ContractFailure::Coding);
     let inflated = inflated.map_err(|error| match error {

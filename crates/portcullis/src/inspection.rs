@@ -1,17 +1,13 @@
 //! The firewall's place in the pipeline: one transaction for each request, fed as the request becomes known, and beside
 //! it one for the rules on trial.
 
+use crate::aside;
 use crate::plan::{FirewallLogPlan, FirewallPlan, ShadowPlan};
 use portcullis_http::{Exchange, Rejection, ResponseHead, Version};
 use portcullis_telemetry::{AuditParts, Evidence, FirewallAction, MAX_AUDITED_BODY, Metrics, RuleMatch};
 use portcullis_waf::{Action, Interruption, Match, Overlay, Program, Report, Transaction};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Heads and bodies above this size are inspected on the blocking pool, so that one of them does not hold up all
-/// connections of its thread. The dearest text of this size takes a few milliseconds (`docs/performance.md`); handing it
-/// over takes some microseconds.
-const LARGE: usize = 16 * 1024;
 
 /// What the firewall does with one request.
 pub(crate) struct Inspection {
@@ -76,6 +72,9 @@ impl Inspection {
     /// # Errors
     /// What a rule decided.
     pub(crate) async fn request_headers(&mut self, exchange: &Exchange) -> Result<(), Rejection> {
+        if self.pair.is_none() {
+            return Ok(());
+        }
         let fields = exchange.received.iter().map(|(name, value)| name.len() + value.len());
         let size = exchange.request.raw_target().len() + fields.sum::<usize>();
         self.judge_sized(size, Transaction::check_request_headers).await
@@ -165,15 +164,15 @@ impl Inspection {
 
     /// Runs a phase over so many new bytes where it does least harm.
     async fn judge_sized(&mut self, size: usize, phase: Phase) -> Result<(), Rejection> {
-        if size <= LARGE {
+        if size <= aside::LARGE {
             return self.judge(phase);
         }
         let Some(mut pair) = self.pair.take() else { return Ok(()) };
-        let judged = tokio::task::spawn_blocking(move || {
+        let (pair, interruption) = aside::run(move || {
             let interruption = pair.run(phase);
             (pair, interruption)
-        });
-        let Ok((pair, interruption)) = judged.await else { return Err(Rejection::Internal) };
+        })
+        .await?;
         self.pair = Some(pair);
         interruption.map_or(Ok(()), refuse)
     }
@@ -417,7 +416,7 @@ mod tests {
 
     #[test]
     fn large_bodies_are_inspected_beside_the_event_loop() {
-        let (left, verdict) = inspected(&vec![b'a'; LARGE]);
+        let (left, verdict) = inspected(&vec![b'a'; aside::LARGE]);
         assert!(!left && verdict.is_ok());
         let mut body = b"a-".repeat(500_000);
         let (left, verdict) = inspected(&body);

@@ -16,6 +16,7 @@
 
 mod admin;
 mod answer;
+mod aside;
 mod body;
 mod commands;
 mod composed;

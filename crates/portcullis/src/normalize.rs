@@ -5,7 +5,7 @@ use crate::snapshot::Snapshot;
 use portcullis_http::hygiene::{self, Inherited};
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, Host, Malformed, Method, Rejection, RequestHead, RequestId,
-    Target, Tolerance, TraceContext, Version,
+    Target, TraceContext, Version,
 };
 
 /// A request that was read, or why it could not be.
@@ -26,7 +26,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
     let id =
         inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
     let trace = trace(&mut head, address.peer_trusted);
-    match read(snapshot.tolerance, connection, &mut head) {
+    match read(snapshot, connection, &mut head) {
         Err(why) => Normalized::Refused(Box::new(head), id, why),
         Ok(Read { target, host, received }) => {
             let client = Client {
@@ -65,12 +65,12 @@ fn trace(head: &mut RequestHead, trusted: bool) -> TraceContext {
 struct Read {
     target: Target,
     host: Host,
-    /// The fields before hygiene.
+    /// The fields before hygiene; none where no route has a firewall.
     received: Fields,
 }
 
-fn read(tolerance: Tolerance, connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
-    let target = Target::parse_tolerant(head.raw_target(), tolerance)
+fn read(snapshot: &Snapshot, connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
+    let target = Target::parse_tolerant(head.raw_target(), snapshot.tolerance)
         .map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
     if target.is_asterisk() && head.method != Method::Options {
         return Err(Rejection::Malformed(Malformed::RequestLine));
@@ -83,7 +83,7 @@ fn read(tolerance: Tolerance, connection: &Connection, head: &mut RequestHead) -
         return Err(Rejection::Misdirected);
     }
     hygiene::check_names(&head.fields).map_err(Rejection::Malformed)?;
-    let received = head.fields.clone();
+    let received = if snapshot.inspects { head.fields.clone() } else { Fields::default() };
     hygiene::request(head).map_err(Rejection::Malformed)?;
     Ok(Read { target, host, received })
 }

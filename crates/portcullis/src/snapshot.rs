@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub(crate) routes: Vec<Arc<RoutePlan>>,
     /// What any route tolerates of a target, which is read before its route is known.
     pub(crate) tolerance: Tolerance,
+    /// Whether any route has a firewall: only its rules read what hygiene drops.
+    pub(crate) inspects: bool,
     pub(crate) upstreams: Upstreams,
     providers: Vec<Arc<Provider>>,
     pub(crate) response_fields: ResponseFields,
@@ -289,6 +291,7 @@ impl Snapshot {
             addresses: plan::addresses(&config.addresses),
             coarse_rate,
             router,
+            inspects: routes.iter().any(|route| route.firewall.is_some()),
             tolerance: routes.iter().fold(Tolerance::default(), |all, route| all.or(route.head.tolerance)),
             routes,
             upstreams,
