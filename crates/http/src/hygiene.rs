@@ -6,133 +6,172 @@
 
 use crate::{Client, Exchange, Fields, Malformed, RequestHead, ResponseHead, Scheme};
 
-/// Fields that concern one connection (RFC 9110 §7.6.1) or its framing; never forwarded.
-const HOP_BY_HOP: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "content-length",
-];
-
-/// Fields that only the gateway may send to an upstream. A trusted proxy's forwarding chain is read first.
-const OURS: [&str; 16] = [
-    "expect",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "x-request-id",
-    "traceparent",
-    "client-cert",
-    "client-cert-chain",
-    "x-forwarded-client-cert",
-    "x-portcullis-partial",
-];
-
-/// Fields by which some backends let a client change method or path after it was judged (matrix F8).
-const REWRITES: [&str; 9] = [
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-rewrite-url",
-    "x-forwarded-prefix",
-    "x-forwarded-path",
-    "x-forwarded-uri",
-];
-
-/// Prefixes of the identity fields that the gateway sets for upstreams (matrix G15).
-const IDENTITY_PREFIXES: [&str; 3] = ["x-consumer-", "x-authenticated-", "x-client-cert"];
-
-fn is_one_of(name: &[u8], list: &[&str]) -> bool {
-    list.iter().any(|entry| name.eq_ignore_ascii_case(entry.as_bytes()))
+/// What may become of a field, by its name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Concerns one connection (RFC 9110 §7.6.1) or its framing; never forwarded.
+    HopByHop,
+    /// Only the gateway may send it to an upstream. What a trusted proxy said in it is read first.
+    Ours,
+    /// Some backends let a client change method, host or path by it after those were judged (matrix F8), or where their
+    /// own calls go (`Proxy`, CVE-2016-5385).
+    Rewrite,
+    /// Identity that the gateway sets for upstreams (matrix G15), or that backends take from a proxy before them.
+    Identity,
+    /// What proxies in front say of the client: passes from trusted ones only.
+    Claim,
+    /// Concerns the whole message or decides who asks; passes, but not as a trailer, and nobody may name it in
+    /// `Connection`.
+    Essential,
+    /// Concerns the whole message; passes, but not as a trailer.
+    Head,
 }
 
-fn has_prefix(name: &[u8], prefix: &str) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+/// No name of the lists below is longer.
+const LONGEST: usize = 40;
+
+/// The kind of a field; `fold` takes all but letters and digits for `-`, as CGI, WSGI and others do for some of them.
+fn kind(name: &[u8], fold: bool) -> Option<Kind> {
+    let mut buffer = [0u8; LONGEST];
+    let length = name.len().min(LONGEST);
+    for (to, from) in buffer.iter_mut().zip(name) {
+        *to = if fold && !from.is_ascii_alphanumeric() { b'-' } else { from.to_ascii_lowercase() };
+    }
+    let lower = buffer.get(..length).unwrap_or_default();
+    let kind = match lower {
+        b"connection"
+        | b"keep-alive"
+        | b"proxy-connection"
+        | b"proxy-authenticate"
+        | b"proxy-authorization"
+        | b"te"
+        | b"trailer"
+        | b"transfer-encoding"
+        | b"upgrade"
+        | b"http2-settings"
+        | b"content-length" => Kind::HopByHop,
+        b"expect"
+        | b"forwarded"
+        | b"x-real-ip"
+        | b"x-client-ip"
+        | b"true-client-ip"
+        | b"x-request-id"
+        | b"traceparent"
+        | b"client-cert"
+        | b"client-cert-chain"
+        | b"x-portcullis-partial" => Kind::Ours,
+        b"x-http-method"
+        | b"x-http-method-override"
+        | b"x-method-override"
+        | b"x-original-url"
+        | b"x-original-uri"
+        | b"x-original-host"
+        | b"x-rewrite-url"
+        | b"x-override-url"
+        | b"x-host"
+        | b"x-http-host-override"
+        | b"x-http-path-override"
+        | b"proxy" => Kind::Rewrite,
+        b"x-user" | b"x-remote-user" | b"remote-user" | b"x-auth-user" | b"x-webauth-user" => Kind::Identity,
+        b"x-scheme"
+        | b"x-url-scheme"
+        | b"front-end-https"
+        | b"x-remote-ip"
+        | b"x-remote-addr"
+        | b"x-originating-ip"
+        | b"x-cluster-client-ip"
+        | b"x-original-forwarded-for"
+        | b"fastly-client-ip"
+        | b"cf-connecting-ip"
+        | b"cf-connecting-ipv6"
+        | b"x-appengine-user-ip"
+        | b"x-azure-clientip" => Kind::Claim,
+        b"host" | b"authorization" | b"cookie" => Kind::Essential,
+        b"set-cookie" | b"content-type" | b"content-encoding" | b"content-range" | b"cache-control"
+        | b"max-forwards" | b"range" => Kind::Head,
+        _ => return by_prefix(lower),
+    };
+    // A longer name only begins like this one.
+    if name.len() > LONGEST { by_prefix(lower) } else { Some(kind) }
+}
+
+fn by_prefix(lower: &[u8]) -> Option<Kind> {
+    if let Some(rest) = lower.strip_prefix(b"x-forwarded") {
+        return match rest {
+            b"-prefix" | b"-path" | b"-uri" => Some(Kind::Rewrite),
+            b"" | [b'-', ..] => Some(Kind::Ours),
+            _ => None,
+        };
+    }
+    const IDENTITY: [&[u8]; 6] = [
+        b"x-consumer-",
+        b"x-authenticated-",
+        b"x-client-cert",
+        b"x-ssl-",
+        b"ssl-client-",
+        b"x-client-verify",
+    ];
+    IDENTITY.iter().any(|prefix| lower.starts_with(prefix)).then_some(Kind::Identity)
 }
 
 /// Whether a field belongs to one hop only.
 #[must_use]
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
-    is_one_of(name, &HOP_BY_HOP)
+    kind(name, false) == Some(Kind::HopByHop)
 }
 
 /// Whether a trailer field may never pass: it would change framing, routing or identity (RFC 9110 §6.5.1).
 #[must_use]
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {
-    is_hop_by_hop(name)
-        || is_one_of(name, &OURS)
-        || is_one_of(
-            name,
-            &[
-                "host",
-                "authorization",
-                "cookie",
-                "set-cookie",
-                "content-type",
-                "content-encoding",
-                "content-range",
-                "cache-control",
-                "max-forwards",
-                "range",
-            ],
-        )
-        || IDENTITY_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
+    kind(name, true).is_some()
 }
 
-/// Refuses names that a backend may confuse with others: with `_` folded to `-` (as CGI, WSGI and others do)
-/// such a name stands for a field that decides framing, routing or identity.
+/// Refuses names that a backend may confuse with others: with `_`, `.` and the like folded to `-` (as CGI, WSGI and
+/// others do) such a name stands for a field that decides framing, routing or identity.
 ///
 /// # Errors
 /// [`Malformed::FieldName`] at the first such name.
 pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
     let confusing = |name: &[u8]| {
-        if !name.contains(&b'_') {
-            return false;
-        }
-        let folded: Vec<u8> =
-            name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
-        is_forbidden_trailer(&folded) || is_one_of(&folded, &REWRITES) || has_prefix(&folded, "x-portcullis-")
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        !name.iter().all(plain) && (kind(name, true).is_some() || is_of_portcullis(name))
     };
     if fields.iter().any(|(name, _)| confusing(name)) { Err(Malformed::FieldName) } else { Ok(()) }
 }
 
+/// Whether a name reads as `x-portcullis-…` to who folds.
+fn is_of_portcullis(name: &[u8]) -> bool {
+    let prefix = b"x-portcullis-";
+    let same = |(&byte, &wanted): (&u8, &u8)| match wanted {
+        b'-' => !byte.is_ascii_alphanumeric(),
+        _ => byte.eq_ignore_ascii_case(&wanted),
+    };
+    name.len() >= prefix.len() && name.iter().zip(prefix).all(same)
+}
+
 /// Drops from a client's request what may not pass, before any guard reads it. The fields that `Connection`
-/// names go first, as RFC 9110 §7.6.1 asks.
+/// names go first, as RFC 9110 §7.6.1 asks. What proxies say of the client stays where the peer is a `trusted` one.
 ///
 /// # Errors
 /// [`Malformed::Field`] if `Connection` names a field that would let a client unmake our own decision: `Host`,
 /// `Authorization`, framing, forwarding or identity fields.
-pub fn request(head: &mut RequestHead) -> Result<(), Malformed> {
+pub fn request(head: &mut RequestHead, trusted: bool) -> Result<(), Malformed> {
     let named = connection_options(&head.fields);
-    let protected = |name: &Vec<u8>| {
-        is_one_of(name, &["host", "authorization", "cookie", "content-length", "transfer-encoding"])
-            || is_one_of(name, &OURS)
-            || IDENTITY_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
+    let protected = |name: &Vec<u8>| match kind(name, false) {
+        Some(Kind::HopByHop) => matches!(&**name, b"content-length" | b"transfer-encoding"),
+        Some(Kind::Ours | Kind::Identity | Kind::Claim | Kind::Essential) => true,
+        Some(Kind::Rewrite | Kind::Head) | None => false,
     };
     if named.iter().any(protected) {
         return Err(Malformed::Field);
     }
     head.fields.retain(|name, _| {
-        !is_hop_by_hop(name)
-            && !is_one_of(name, &OURS)
-            && !is_one_of(name, &REWRITES)
-            && !IDENTITY_PREFIXES.iter().any(|prefix| has_prefix(name, prefix))
-            && !named.iter().any(|n| name.eq_ignore_ascii_case(n))
+        let passes = match kind(name, false) {
+            Some(Kind::HopByHop | Kind::Ours | Kind::Rewrite | Kind::Identity) => false,
+            Some(Kind::Claim) => trusted,
+            Some(Kind::Essential | Kind::Head) | None => true,
+        };
+        passes && !named.iter().any(|n| name.eq_ignore_ascii_case(n))
     });
     Ok(())
 }
@@ -254,7 +293,7 @@ mod tests {
             ("Proxy-Authorization", "x"),
             ("Accept", "*/*"),
         ]);
-        request(&mut head).unwrap();
+        request(&mut head, false).unwrap();
         assert_eq!(names(&head.fields), ["Host", "Accept"]);
     }
 
@@ -269,7 +308,7 @@ mod tests {
             "Transfer-Encoding",
             "cookie",
         ] {
-            assert_eq!(request(&mut head(&[("Connection", name)])), Err(Malformed::Field), "{name}");
+            assert_eq!(request(&mut head(&[("Connection", name)]), false), Err(Malformed::Field), "{name}");
         }
     }
 
@@ -283,17 +322,47 @@ mod tests {
             ("X-Client-Cert-Subject", "x"),
             ("X-HTTP-Method-Override", "DELETE"),
             ("X-Original-URL", "/admin"),
+            ("Proxy", "http://evil.test"),
+            ("X-Forwarded", "for=1"),
+            ("X-Forwarded-User", "root"),
+            ("X-User", "root"),
+            ("SSL-Client-Subject-DN", "CN=root"),
+            ("X-SSL-Client-Verify", "SUCCESS"),
+            ("X-Client-Verify", "SUCCESS"),
+            ("CF-Connecting-IP", "1.1.1.1"),
             ("Cookie", "a=b"),
         ]);
-        request(&mut head).unwrap();
+        request(&mut head, false).unwrap();
         assert_eq!(names(&head.fields), ["Cookie"]);
     }
 
     #[test]
+    fn e6_a_trusted_proxy_may_say_who_the_client_is_but_not_who_we_authenticated() {
+        let mut head = head(&[("CF-Connecting-IP", "1.1.1.1"), ("X-User", "root"), ("Proxy", "x")]);
+        request(&mut head, true).unwrap();
+        assert_eq!(names(&head.fields), ["CF-Connecting-IP"]);
+    }
+
+    #[test]
+    fn a_long_name_is_none_of_the_short_ones_it_begins_with() {
+        let long = format!("x-consumer-{}", "a".repeat(60));
+        assert_eq!(kind(long.as_bytes(), false), Some(Kind::Identity));
+        assert_eq!(kind("a".repeat(100).as_bytes(), true), None);
+    }
+
+    #[test]
     fn a27_underscore_twins_are_refused() {
-        for name in
-            ["Transfer_Encoding", "X_Forwarded_For", "Content_Length", "X_Consumer_Id", "x-original_url"]
-        {
+        for name in [
+            "Transfer_Encoding",
+            "X_Forwarded_For",
+            "Content_Length",
+            "X_Consumer_Id",
+            "x-original_url",
+            "X.Forwarded.For",
+            "Transfer.Encoding",
+            "x_portcullis_partial",
+            "X-SSL_Client",
+        ] {
             assert_eq!(check_names(&head(&[(name, "x")]).fields), Err(Malformed::FieldName), "{name}");
         }
         assert_eq!(check_names(&head(&[("my_header", "x")]).fields), Ok(()));

@@ -26,7 +26,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
     let id =
         inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
     let trace = trace(&mut head, address.peer_trusted);
-    match read(snapshot, connection, &mut head) {
+    match read(snapshot, connection, address.peer_trusted, &mut head) {
         Err(why) => Normalized::Refused(Box::new(head), id, why),
         Ok(Read { target, host, received }) => {
             let client = Client {
@@ -69,7 +69,12 @@ struct Read {
     received: Fields,
 }
 
-fn read(snapshot: &Snapshot, connection: &Connection, head: &mut RequestHead) -> Result<Read, Rejection> {
+fn read(
+    snapshot: &Snapshot,
+    connection: &Connection,
+    trusted: bool,
+    head: &mut RequestHead,
+) -> Result<Read, Rejection> {
     let target = Target::parse_tolerant(head.raw_target(), snapshot.tolerance)
         .map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
     if target.is_asterisk() && head.method != Method::Options {
@@ -84,7 +89,7 @@ fn read(snapshot: &Snapshot, connection: &Connection, head: &mut RequestHead) ->
     }
     hygiene::check_names(&head.fields).map_err(Rejection::Malformed)?;
     let received = if snapshot.inspects { head.fields.clone() } else { Fields::default() };
-    hygiene::request(head).map_err(Rejection::Malformed)?;
+    hygiene::request(head, trusted).map_err(Rejection::Malformed)?;
     Ok(Read { target, host, received })
 }
 
