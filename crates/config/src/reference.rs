@@ -81,6 +81,12 @@ const FORMATS: &[(&str, &str, &str)] = &[
         "`\"api.example.com\"`, `\"*.example.com\"`",
     ),
     (
+        "origin",
+        "A web origin as browsers send it: scheme, host, and a port that is not the scheme's own; with `*.` all hosts below a \
+         domain; `\"null\"`; `\"*\"` for all.",
+        "`\"https://app.example.com\"`, `\"https://*.example.com\"`",
+    ),
+    (
         "path",
         "A path; `{name}` takes one segment, a last `{*name}` the rest, which may be empty. It is compared with the \
          normalized path, in which dot segments and double slashes are resolved and each character has one spelling.",
@@ -228,6 +234,7 @@ fn format_name(format: &str) -> &'static str {
         "socket-address" => "socket",
         "host-port" => "endpoint",
         "host-pattern" => "host",
+        "origin-pattern" => "origin",
         "path-pattern" => "path",
         "path-template" => "path template",
         "template" => "template",

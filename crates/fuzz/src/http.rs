@@ -2,8 +2,8 @@
 
 use crate::first_line;
 use portcullis_http::{
-    Client, ClientAddress, Exchange, Fields, Host, Params, Piece, RequestHead, RequestId, ResponseHead,
-    Scheme, Target, Template, TraceContext, TrustedProxies, Values, Version, hygiene as rules,
+    Client, ClientAddress, Exchange, Fields, ForwardedHeader, Host, Params, Piece, RequestHead, RequestId,
+    ResponseHead, Scheme, Target, Template, TraceContext, TrustedProxies, Values, Version, hygiene as rules,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -64,42 +64,64 @@ pub fn host(data: &[u8]) {
     assert!(!name.is_empty() || text.is_empty(), "{text:?}");
 }
 
-static TRUSTED: LazyLock<TrustedProxies> =
-    LazyLock::new(|| TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())));
+fn trusting(header: ForwardedHeader) -> TrustedProxies {
+    TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()), header)
+}
+
+/// Proxies that set `X-Forwarded-For`, and proxies that set `Forwarded`.
+static TRUSTED: LazyLock<[TrustedProxies; 2]> =
+    LazyLock::new(|| [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded].map(trusting));
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Whatever a client writes into forwarding fields, the address that its nearest trusted proxy saw is its own.
+/// Whatever a client writes into forwarding fields, the address that its nearest trusted proxy saw is its own, and what
+/// its proxies say of host and scheme is theirs.
 pub fn forwarding(data: &[u8]) {
     let (first, second) = first_line(data);
     let seen = address("203.0.113.7");
-    for (name, hop, trusted) in [
-        ("X-Forwarded-For", "203.0.113.7", "10.0.0.2"),
-        ("X-Forwarded-For", "203.0.113.7:4711", "[fd00::1]:80"),
-        ("Forwarded", "for=203.0.113.7;proto=https", "for=\"[fd00::1]\""),
-        ("Forwarded", "by=10.0.0.1;For=\"203.0.113.7:4711\"", "for=10.0.0.2"),
+    let [x_forwarded_for, forwarded] = &*TRUSTED;
+    for (trusted, hop, nearer) in [
+        (x_forwarded_for, "203.0.113.7", "10.0.0.2"),
+        (x_forwarded_for, "203.0.113.7:4711", "[fd00::1]:80"),
+        (forwarded, "for=203.0.113.7;proto=https;host=a.test", "for=\"[fd00::1]\""),
+        (forwarded, "by=10.0.0.1;For=\"203.0.113.7:4711\";host=\"a.test\"", "for=10.0.0.2"),
     ] {
+        let name = trusted.header().name();
         let mut fields = Fields::default();
         if fields.append(name, first).is_err() {
             return;
         }
-        // A second line of the client's own, if the input has one, and then what the proxies say.
+        // A second line of the client's own, if the input has one, what it writes into the other header, and then what
+        // the proxies say.
         let _ = fields.append(name, second);
+        for other in ["x-forwarded-for", "forwarded"].into_iter().filter(|other| *other != name) {
+            let _ = fields.append(other, second);
+            fields.append(other, if other == "forwarded" { "for=6.6.6.6" } else { "6.6.6.6" }).unwrap();
+        }
         let mut same_line = Fields::default();
         let line = [first, b", ", hop.as_bytes()].concat();
         let _ = same_line.append(name, line.trim_ascii());
         fields.append(name, hop).unwrap();
         for fields in [&mut fields, &mut same_line] {
-            let client = ClientAddress::resolve(address("10.0.0.1"), fields, &TRUSTED);
+            let client = ClientAddress::resolve(address("10.0.0.1"), fields, trusted);
             assert_eq!(client.ip, seen, "the client moved its address: {fields:?}");
-            fields.append(name, trusted).unwrap();
-            let client = ClientAddress::resolve(address("10.0.0.1"), fields, &TRUSTED);
+            fields.append(name, nearer).unwrap();
+            let client = ClientAddress::resolve(address("10.0.0.1"), fields, trusted);
             assert_eq!(client.ip, seen, "the client moved its address: {fields:?}");
+            said_by_proxies(fields, trusted);
         }
-        let stranger = ClientAddress::resolve(address("192.0.2.1"), &fields, &TRUSTED);
+        let stranger = ClientAddress::resolve(address("192.0.2.1"), &fields, trusted);
         assert_eq!(stranger, ClientAddress { ip: address("192.0.2.1"), peer_trusted: false });
+    }
+}
+
+/// Of `Forwarded`, host and scheme are those that the proxy wrote which saw the client.
+fn said_by_proxies(fields: &Fields, trusted: &TrustedProxies) {
+    if trusted.header() == ForwardedHeader::Forwarded {
+        let inherited = rules::Inherited::from_trusted(fields, trusted);
+        assert_eq!(inherited.host(), Some("a.test"), "the client wrote the host: {fields:?}");
     }
 }
 
@@ -168,16 +190,18 @@ pub fn hygiene(data: &[u8]) {
         assert!(!rules::is_hop_by_hop(name) && lower != "server", "{lower} passes");
         assert!(!names.contains(&lower.clone().into_bytes()), "{lower} passes, and Connection names it");
     }
-    forwarded(&received, head);
+    for trusted in &*TRUSTED {
+        forwarded(&received, head.clone(), trusted);
+    }
 }
 
 /// What is said to an upstream of a client whose fields are these: [`Fields`] checks each when assertions are on.
-fn forwarded(received: &Fields, head: RequestHead) {
+fn forwarded(received: &Fields, head: RequestHead, trusted: &TrustedProxies) {
     let peer: SocketAddr = "10.0.0.1:4711".parse().unwrap();
     let client = Client {
         peer,
         local: peer,
-        address: ClientAddress::resolve(peer.ip(), received, &TRUSTED),
+        address: ClientAddress::resolve(peer.ip(), received, trusted),
         scheme: Scheme::Https,
         server_name: None,
         listener: "main".into(),
@@ -187,7 +211,7 @@ fn forwarded(received: &Fields, head: RequestHead) {
     let host = received.get_str("host").and_then(Host::parse).unwrap_or_default();
     let exchange = Exchange::new(head, Target::parse(b"/").unwrap(), host, client, id, trace);
     let mut out = Fields::default();
-    let inherited = rules::Inherited::from_trusted(received);
+    let inherited = rules::Inherited::from_trusted(received, trusted);
     rules::set_forwarding(&exchange, &inherited, "portcullis", &mut out);
     let mut checked = Fields::default();
     for (name, value) in out.iter() {

@@ -53,6 +53,7 @@ pub fn access(data: &[u8]) {
         duration: Duration::from_millis(3),
         upstream: None,
         rejection: None,
+        target_would_refuse: None,
         firewall: Some(FirewallRecord {
             action: FirewallAction::Deny,
             rule: Some(1),

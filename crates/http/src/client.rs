@@ -1,6 +1,7 @@
 //! Where a request comes from.
 
 use crate::Fields;
+use crate::forwarded::{ForwardedHeader, Hop};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,22 +43,45 @@ pub struct Client {
     pub listener: Arc<str>,
 }
 
-/// Networks whose forwarding fields are believed.
+/// Networks whose forwarding header is believed, and which header that is.
 #[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(Arc<[IpNet]>);
+pub struct TrustedProxies {
+    networks: Arc<[IpNet]>,
+    header: ForwardedHeader,
+}
 
 impl TrustedProxies {
-    /// Trusts these networks.
+    /// Trusts these networks to set this header; what a client wrote into the other one they may well pass on.
     #[must_use]
-    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        TrustedProxies(networks.into_iter().collect())
+    pub fn new(networks: impl IntoIterator<Item = IpNet>, header: ForwardedHeader) -> Self {
+        TrustedProxies { networks: networks.into_iter().collect(), header }
+    }
+
+    /// The header they set.
+    #[must_use]
+    pub fn header(&self) -> ForwardedHeader {
+        self.header
     }
 
     /// Whether an address belongs to a trusted network; an IPv4-mapped one counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// The hops that trusted proxies vouch for, the nearest first: each but the last is a trusted proxy itself. What
+    /// cannot be read ends them.
+    pub(crate) fn hops<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = Hop<'a>> {
+        let mut lines: Vec<&[u8]> = fields.get_all(self.header.name()).collect();
+        lines.reverse();
+        let mut ended = false;
+        let hops = lines.into_iter().flat_map(|line| self.header.hops(line)).take(MAX_HOPS);
+        hops.map_while(move |hop| {
+            let hop = hop.filter(|_| !ended)?;
+            ended = !self.contains(hop.ip);
+            Some(hop)
+        })
     }
 }
 
@@ -74,17 +98,19 @@ pub struct ClientAddress {
 const MAX_HOPS: usize = 32;
 
 impl ClientAddress {
-    /// The right-most untrusted address: the peer, unless it is a trusted proxy; then the hops that
-    /// `X-Forwarded-For` (or else RFC 7239 `Forwarded`) names are walked from the last to the first while they
-    /// are trusted. What cannot be read ends the walk at the hop that reported it: nothing a client writes can
+    /// The right-most untrusted address: the peer, unless it is a trusted proxy; then the hops that the header names
+    /// which trusted proxies set are walked from the last to the first while they are trusted. What cannot be read
+    /// ends the walk at the hop that reported it, and the other header is never read: nothing a client writes can
     /// move its own address.
     ///
     /// ```
-    /// use portcullis_http::{ClientAddress, Fields, TrustedProxies};
+    /// use portcullis_http::{ClientAddress, Fields, ForwardedHeader, TrustedProxies};
     ///
-    /// let trusted = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+    /// let networks = ["10.0.0.0/8".parse().unwrap()];
+    /// let trusted = TrustedProxies::new(networks, ForwardedHeader::XForwardedFor);
     /// let mut fields = Fields::default();
     /// fields.append("X-Forwarded-For", "6.6.6.6, 203.0.113.7, 10.0.0.2").unwrap();
+    /// fields.append("Forwarded", "for=6.6.6.6").unwrap();
     /// let client = ClientAddress::resolve("10.0.0.1".parse().unwrap(), &fields, &trusted);
     /// assert_eq!(client.ip.to_string(), "203.0.113.7");
     /// ```
@@ -94,65 +120,21 @@ impl ClientAddress {
         if !trusted.contains(peer) {
             return ClientAddress { ip: peer, peer_trusted: false };
         }
-        let ip = if fields.contains("x-forwarded-for") {
-            walk(peer, fields, "x-forwarded-for", parse_hop, trusted)
-        } else {
-            walk(peer, fields, "forwarded", parse_forwarded, trusted)
-        };
+        let ip = trusted.hops(fields).last().map_or(peer, |hop| hop.ip);
         ClientAddress { ip, peer_trusted: true }
     }
-}
-
-fn walk(
-    peer: IpAddr,
-    fields: &Fields,
-    name: &str,
-    parse: fn(&str) -> Option<IpAddr>,
-    trusted: &TrustedProxies,
-) -> IpAddr {
-    let lines: Vec<&[u8]> = fields.get_all(name).collect();
-    let mut nearest = peer;
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(|b| *b == b','));
-    for hop in hops.take(MAX_HOPS) {
-        let Some(ip) = std::str::from_utf8(hop).ok().and_then(|hop| parse(hop.trim())) else { break };
-        nearest = ip;
-        if !trusted.contains(ip) {
-            break;
-        }
-    }
-    nearest
-}
-
-/// An address, with or without a port: `192.0.2.1`, `192.0.2.1:80`, `[::1]:80`, `::1`.
-fn parse_hop(text: &str) -> Option<IpAddr> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(ip.to_canonical());
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(address.ip().to_canonical());
-    }
-    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
-    inner.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
-}
-
-/// The `for` of one element of `Forwarded` (RFC 7239 §4).
-fn parse_forwarded(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        if !name.trim().eq_ignore_ascii_case("for") {
-            return None;
-        }
-        let value = value.trim();
-        parse_hop(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn resolve(peer: &str, lines: &[(&str, &str)]) -> String {
-        let trusted = TrustedProxies::new(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+    const XFF: &str = "X-Forwarded-For";
+    const FWD: &str = "Forwarded";
+
+    fn resolve(header: ForwardedHeader, peer: &str, lines: &[(&str, &str)]) -> String {
+        let networks = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let trusted = TrustedProxies::new(networks, header);
         let mut fields = Fields::default();
         for (name, value) in lines {
             fields.append(name, value).unwrap();
@@ -162,7 +144,6 @@ mod tests {
 
     #[test]
     fn h1_only_trusted_hops_are_believed() {
-        const XFF: &str = "X-Forwarded-For";
         for (peer, lines, expected) in [
             ("203.0.113.9", &[(XFF, "1.1.1.1")][..], "203.0.113.9"),
             ("10.0.0.1", &[(XFF, "1.1.1.1")], "1.1.1.1"),
@@ -171,22 +152,46 @@ mod tests {
             ("10.0.0.1", &[(XFF, "6.6.6.6"), (XFF, "1.1.1.1, 10.9.9.9")], "1.1.1.1"),
             ("10.0.0.1", &[(XFF, "6.6.6.6, garbage")], "10.0.0.1"),
             ("10.0.0.1", &[(XFF, "6.6.6.6, garbage, 10.2.2.2")], "10.2.2.2"),
+            ("10.0.0.1", &[(XFF, "6.6.6.6, unknown")], "10.0.0.1"),
             ("10.0.0.1", &[(XFF, "1.1.1.1:443")], "1.1.1.1"),
             ("10.0.0.1", &[(XFF, "[2001:db8::1]:443")], "2001:db8::1"),
             ("10.0.0.1", &[(XFF, "[2001:db8::1]")], "2001:db8::1"),
+            ("10.0.0.1", &[(XFF, "2001:db8::1")], "2001:db8::1"),
             ("10.0.0.1", &[(XFF, "")], "10.0.0.1"),
-            ("10.0.0.1", &[("Forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:1\";proto=https")], "2001:db8::1"),
-            ("10.0.0.1", &[("Forwarded", "proto=http;For=1.1.1.1")], "1.1.1.1"),
-            ("10.0.0.1", &[("Forwarded", "for=_hidden")], "10.0.0.1"),
+            ("10.0.0.1", &[(XFF, "1.1.1.1,")], "10.0.0.1"),
             ("fd00::1", &[(XFF, "::ffff:1.2.3.4")], "1.2.3.4"),
+            // A proxy that sets `X-Forwarded-For` and passes the client's `Forwarded` on.
+            ("10.0.0.1", &[(FWD, "for=6.6.6.6"), (XFF, "1.1.1.1")], "1.1.1.1"),
+            ("10.0.0.1", &[(FWD, "for=6.6.6.6")], "10.0.0.1"),
+            ("10.0.0.1", &[(FWD, "for=6.6.6.6"), (XFF, "garbage")], "10.0.0.1"),
         ] {
-            assert_eq!(resolve(peer, lines), expected, "{peer} {lines:?}");
+            assert_eq!(resolve(ForwardedHeader::XForwardedFor, peer, lines), expected, "{peer} {lines:?}");
         }
     }
 
     #[test]
-    fn a_thousand_hops_end_somewhere() {
+    fn h1_the_header_that_proxies_set_is_the_only_one_read() {
+        for (lines, expected) in [
+            (&[(FWD, "for=6.6.6.6, for=\"[2001:db8::1]:1\";proto=https")][..], "2001:db8::1"),
+            (&[(FWD, "proto=http;For=1.1.1.1")], "1.1.1.1"),
+            (&[(FWD, "for=6.6.6.6"), (FWD, "for=1.1.1.1, for=10.0.0.2")], "1.1.1.1"),
+            (&[(FWD, "for=_hidden")], "10.0.0.1"),
+            (&[(FWD, "for=6.6.6.6, for=unknown, for=10.0.0.2")], "10.0.0.2"),
+            // A proxy that sets `Forwarded` and passes the client's `X-Forwarded-For` on.
+            (&[(XFF, "6.6.6.6"), (FWD, "for=1.1.1.1")], "1.1.1.1"),
+            (&[(XFF, "6.6.6.6")], "10.0.0.1"),
+            (&[(XFF, "6.6.6.6"), (FWD, "for=_hidden")], "10.0.0.1"),
+            (&[(XFF, "6.6.6.6"), (FWD, "\"")], "10.0.0.1"),
+        ] {
+            assert_eq!(resolve(ForwardedHeader::Forwarded, "10.0.0.1", lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn h1_a_thousand_hops_end_somewhere() {
         let chain = vec!["10.1.1.1"; 1000].join(", ");
-        assert_eq!(resolve("10.0.0.1", &[("X-Forwarded-For", &chain)]), "10.1.1.1");
+        assert_eq!(resolve(ForwardedHeader::XForwardedFor, "10.0.0.1", &[(XFF, &chain)]), "10.1.1.1");
+        let lines = vec![(FWD, "for=10.1.1.1"); 1000];
+        assert_eq!(resolve(ForwardedHeader::Forwarded, "10.0.0.1", &lines), "10.1.1.1");
     }
 }

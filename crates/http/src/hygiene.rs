@@ -4,7 +4,9 @@
 //! §7.6.1), what the gateway alone may say, and what rewrites requests behind its back; the caller then
 //! frames the message itself.
 
-use crate::{Client, Exchange, Fields, Malformed, RequestHead, ResponseHead, Scheme};
+use crate::{
+    Client, Exchange, Fields, ForwardedHeader, Malformed, RequestHead, ResponseHead, Scheme, TrustedProxies,
+};
 
 /// What may become of a field, by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,9 +210,23 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Reads the forwarding fields of a trusted peer.
+    /// Reads the forwarding fields of a trusted peer: those of the header that it sets.
     #[must_use]
-    pub fn from_trusted(fields: &Fields) -> Self {
+    pub fn from_trusted(fields: &Fields, trusted: &TrustedProxies) -> Self {
+        let request_id = fields.get("x-request-id").map(<[u8]>::to_vec);
+        match trusted.header() {
+            ForwardedHeader::XForwardedFor => Inherited { request_id, ..Self::from_x_forwarded(fields) },
+            ForwardedHeader::Forwarded => Inherited { request_id, ..Self::from_forwarded(fields, trusted) },
+        }
+    }
+
+    /// The host that the client asked for, canonical.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    fn from_x_forwarded(fields: &Fields) -> Self {
         let chain: Vec<&str> =
             fields.get_all("x-forwarded-for").filter_map(|v| std::str::from_utf8(v).ok()).collect();
         Inherited {
@@ -220,13 +236,29 @@ impl Inherited {
                 Some(b"http") => Some("http"),
                 _ => None,
             },
-            host: fields
-                .get_str("x-forwarded-host")
-                .and_then(crate::Host::parse)
-                .map(|host| host.to_string()),
-            request_id: fields.get("x-request-id").map(<[u8]>::to_vec),
+            host: fields.get_str("x-forwarded-host").and_then(canonical_host),
+            request_id: None,
         }
     }
+
+    /// What the farthest trusted proxy says of its own client; of the hops before, which a client may have written,
+    /// nothing.
+    fn from_forwarded(fields: &Fields, trusted: &TrustedProxies) -> Self {
+        let mut inherited = Inherited::default();
+        for hop in trusted.hops(fields) {
+            inherited.forwarded_for = Some(match inherited.forwarded_for {
+                Some(nearer) => format!("{}, {nearer}", hop.ip),
+                None => hop.ip.to_string(),
+            });
+            inherited.proto = hop.proto;
+            inherited.host = hop.host.and_then(canonical_host);
+        }
+        inherited
+    }
+}
+
+fn canonical_host(text: &str) -> Option<String> {
+    crate::Host::parse(text).map(|host| host.to_string())
 }
 
 /// Writes what the gateway says to an upstream of itself and its client: `Forwarded` (RFC 7239),
@@ -279,6 +311,35 @@ mod tests {
 
     fn names(fields: &Fields) -> Vec<String> {
         fields.iter().map(|(n, _)| String::from_utf8(n.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn h1_what_a_proxy_says_of_its_client_is_read_of_its_own_header() {
+        let fields = head(&[
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "x.test"),
+            (
+                "Forwarded",
+                "for=7.7.7.7;proto=https;host=evil.test, for=1.1.1.1;proto=http;host=F.test, for=10.0.0.2",
+            ),
+            ("X-Request-Id", "id-1"),
+        ])
+        .fields;
+        let read = |header| {
+            let trusted = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()], header);
+            let inherited = Inherited::from_trusted(&fields, &trusted);
+            assert_eq!(inherited.request_id.as_deref(), Some(&b"id-1"[..]));
+            (inherited.forwarded_for.unwrap(), inherited.proto, inherited.host)
+        };
+        assert_eq!(
+            read(ForwardedHeader::XForwardedFor),
+            ("6.6.6.6".into(), Some("https"), Some("x.test".into()))
+        );
+        assert_eq!(
+            read(ForwardedHeader::Forwarded),
+            ("1.1.1.1, 10.0.0.2".into(), Some("http"), Some("f.test".into()))
+        );
     }
 
     #[test]

@@ -17,8 +17,14 @@ pub struct Target {
     query: Option<String>,
     authority: Option<String>,
     asterisk: bool,
-    /// What a strict reading would have refused, and which tolerance took it.
-    tolerated: Option<(TargetError, Tolerance)>,
+    /// What a strict reading would have refused in the path, and in the query.
+    tolerated: Tolerated,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tolerated {
+    path: Option<TargetError>,
+    query: Option<TargetError>,
 }
 
 /// What of a target is taken that is refused by default, because not all readers read it alike.
@@ -41,9 +47,8 @@ impl Tolerance {
         }
     }
 
-    fn covers(self, needed: Self) -> bool {
-        self.or(needed) == self
-    }
+    /// All that can be tolerated.
+    pub const ALL: Tolerance = Tolerance { query_bytes: true, encoded_path: true };
 }
 
 /// Why a target was refused.
@@ -136,32 +141,17 @@ impl Target {
         let mut target = Target { authority: authority.map(str::to_owned), ..Target::default() };
         target.query = query.strip_prefix(b"?").map(encode_query_bytes);
         if query.iter().any(beyond) {
-            let needed = Tolerance { query_bytes: true, encoded_path: false };
-            target.tolerate(TargetError::Byte, needed, tolerance)?;
+            target.tolerated.query = Some(TargetError::Byte);
         }
         target.path = match canonical_path(path) {
             Err(error) if tolerance.encoded_path && error.is_encoding() => {
-                let needed = Tolerance { query_bytes: false, encoded_path: true };
-                target.tolerate(error, needed, tolerance)?;
+                target.tolerated.path = Some(error);
                 keep_encoded(path, error)?
             }
             strict => strict?,
         };
+        target.check(tolerance)?;
         Ok(target)
-    }
-
-    fn tolerate(
-        &mut self,
-        error: TargetError,
-        needed: Tolerance,
-        given: Tolerance,
-    ) -> Result<(), TargetError> {
-        if !given.covers(needed) {
-            return Err(error);
-        }
-        let before = self.tolerated.map(|(_, before)| before).unwrap_or_default();
-        self.tolerated = Some((error, needed.or(before)));
-        Ok(())
     }
 
     /// Whether the target is fit for whoever tolerates this much.
@@ -169,10 +159,9 @@ impl Target {
     /// # Errors
     /// What a strict reading refuses, where that is not covered.
     pub fn check(&self, tolerance: Tolerance) -> Result<(), TargetError> {
-        match self.tolerated {
-            Some((error, needed)) if !tolerance.covers(needed) => Err(error),
-            _ => Ok(()),
-        }
+        let path = self.tolerated.path.filter(|_| !tolerance.encoded_path);
+        let query = self.tolerated.query.filter(|_| !tolerance.query_bytes);
+        path.or(query).map_or(Ok(()), Err)
     }
 
     /// The canonical path; starts with `/` unless [`Target::is_asterisk`].
@@ -526,7 +515,7 @@ mod tests {
         assert_eq!(value("x"), None);
     }
 
-    const ALL: Tolerance = Tolerance { query_bytes: true, encoded_path: true };
+    const ALL: Tolerance = Tolerance::ALL;
 
     #[test]
     fn what_is_tolerated_has_one_form_and_is_still_asked_about() {
@@ -548,8 +537,10 @@ mod tests {
             assert_eq!(target.check(ALL), Ok(()), "{shown}");
         }
         let both = Target::parse_tolerant(b"/a%2Fb?\\", ALL).unwrap();
-        assert!(both.check(Tolerance { query_bytes: true, encoded_path: false }).is_err());
-        assert!(both.check(Tolerance { query_bytes: false, encoded_path: true }).is_err());
+        let check = |query_bytes, encoded_path| both.check(Tolerance { query_bytes, encoded_path });
+        assert_eq!(check(true, false), Err(TargetError::EncodedSeparator));
+        assert_eq!(check(false, true), Err(TargetError::Byte));
+        assert_eq!(check(false, false), Err(TargetError::EncodedSeparator));
         let strict = Target::parse_tolerant(b"/a/../b?c", ALL).unwrap();
         assert_eq!(strict, Target::parse(b"/b?c").unwrap());
     }

@@ -4,7 +4,7 @@ use crate::grpc;
 use crate::record::Subject;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use portcullis_http::{Fields, Frame, Framing, Rejection, RequestId, ResponseHead};
+use portcullis_http::{Exchange, Fields, Frame, Framing, Rejection, RequestId, ResponseHead};
 use portcullis_wire::{Downstream, SinkError};
 use std::future::poll_fn;
 use std::time::SystemTime;
@@ -34,13 +34,29 @@ pub(crate) async fn reject<D: Downstream>(
     };
     head.fields.append_parsed(b"cache-control", b"no-store");
     rejection.write_fields(&mut head.fields);
-    snapshot.response_fields.write(&mut head.fields);
-    append_all(&mut head.fields, subject.exchange().map(|exchange| &exchange.answer_fields));
-    finish_fields(&mut head.fields, subject.id());
+    own_fields(snapshot, subject, &mut head.fields);
     if rejection.closes_connection() {
         downstream.close_after();
     }
     send(head, body, downstream).await
+}
+
+/// Answers 204 with the fields that the exchange has for its answer, where no route has a say.
+pub(crate) async fn nothing<D: Downstream>(
+    snapshot: &Snapshot,
+    exchange: &Exchange,
+    downstream: &mut D,
+) -> Sent {
+    let mut head = ResponseHead::new(204);
+    own_fields(snapshot, Subject::Exchange(exchange), &mut head.fields);
+    send(head, Bytes::new(), downstream).await
+}
+
+/// What every answer of the gateway's own carries.
+fn own_fields(snapshot: &Snapshot, subject: Subject<'_>, fields: &mut Fields) {
+    snapshot.response_fields.write(fields);
+    append_all(fields, subject.exchange().map(|exchange| &exchange.answer_fields));
+    finish_fields(fields, subject.id());
 }
 
 /// Sends a whole answer.

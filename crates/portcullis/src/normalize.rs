@@ -21,8 +21,11 @@ const MAX_TRACE_MEMBERS: usize = 32;
 /// may say.
 pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: RequestHead) -> Normalized {
     let address = ClientAddress::resolve(connection.peer.ip(), &head.fields, &snapshot.trusted_proxies);
-    let inherited =
-        if address.peer_trusted { Inherited::from_trusted(&head.fields) } else { Inherited::default() };
+    let inherited = if address.peer_trusted {
+        Inherited::from_trusted(&head.fields, &snapshot.trusted_proxies)
+    } else {
+        Inherited::default()
+    };
     let id =
         inherited.request_id.as_deref().and_then(RequestId::from_trusted).unwrap_or_else(RequestId::random);
     let trace = trace(&mut head, address.peer_trusted);

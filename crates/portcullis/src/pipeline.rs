@@ -4,10 +4,12 @@ use crate::answer;
 use crate::body;
 use crate::composed;
 use crate::connection::Connection;
+use crate::cors;
 use crate::forward::{self, Origin};
 use crate::grpc;
 use crate::inspection::Inspection;
 use crate::normalize::{Normalized, normalize};
+use crate::options;
 use crate::plan::{Action, HeadPlan, RoutePlan};
 use crate::record::{Record, Subject};
 use crate::respond::{self, respond};
@@ -44,6 +46,9 @@ async fn pass<D: Downstream>(
     downstream: &mut D,
     record: &mut Record,
 ) -> Result<(), Rejection> {
+    if exchange.target.is_asterisk() {
+        return about_server(snapshot, exchange, downstream, record).await;
+    }
     let route = route(snapshot, exchange, record)?;
     let total = if route.grpc { grpc::deadline(&exchange.request, route.total) } else { route.total };
     let stages = stages(snapshot, &route, exchange, inherited, firewall, downstream, record);
@@ -80,6 +85,12 @@ async fn stages<D: Downstream>(
     *firewall = Inspection::begin(route.firewall.as_ref(), exchange);
     firewall.request_headers(exchange).await?;
 
+    // Browsers ask without credentials, so that nobody could be authenticated here.
+    if route.cors.is_some() && cors::is_preflight(&exchange.request) {
+        firewall.request_body(&[], false).await?;
+        let answer = options::nothing();
+        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
+    }
     if let Some(authenticate) = &route.authenticate {
         authenticate.check(exchange).await?;
     }
@@ -98,6 +109,10 @@ async fn stages<D: Downstream>(
         route.contract.check_body(&exchange.request, body.inspected())?;
     }
 
+    if options::is_last_hop(exchange)? {
+        let answer = options::nothing();
+        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
+    }
     let origin = Origin { exchange, inherited, via: &snapshot.via };
     let answer = match &route.action {
         Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,
@@ -122,16 +137,43 @@ fn route(
     exchange: &mut Exchange,
     record: &mut Record,
 ) -> Result<Arc<RoutePlan>, Rejection> {
-    let at = snapshot.router.find(exchange)?;
-    let route = snapshot.routes.get(at).ok_or(Rejection::Internal)?;
+    let plan = |at: usize| snapshot.routes.get(at).ok_or(Rejection::Internal);
+    // A preflight is for the route that takes the request it asks about, if that one shares its answers at all.
+    let announced = snapshot.router.find_announced(exchange).map(plan).transpose()?;
+    let route = match announced.filter(|route| route.cors.is_some()) {
+        Some(route) => route,
+        None => plan(snapshot.router.find(exchange)?)?,
+    };
     exchange.route = Some(route.name.clone());
     record.metrics = Some(route.metrics.clone());
+    if let Some(cors) = &route.cors {
+        cors.announce(exchange);
+    }
     // Targets are read with what any route tolerates.
-    exchange
-        .target
-        .check(route.head.tolerance)
-        .map_err(|error| Rejection::Malformed(Malformed::Target(error)))?;
+    if let Err(error) = exchange.target.check(route.head.tolerance) {
+        let Some(detect) = &route.detect_target else {
+            return Err(Rejection::Malformed(Malformed::Target(error)));
+        };
+        detect.would_refuse(error);
+        record.target_would_refuse = Some(error);
+    }
     Ok(route.clone())
+}
+
+/// `OPTIONS *` asks about the gateway, not about a route.
+async fn about_server<D: Downstream>(
+    snapshot: &Snapshot,
+    exchange: &mut Exchange,
+    downstream: &mut D,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    snapshot.addresses.check(exchange).await?;
+    if let Some(rate) = &snapshot.coarse_rate {
+        rate.check(exchange).await?;
+    }
+    options::server(&mut exchange.answer_fields);
+    record.sent(answer::nothing(snapshot, exchange, downstream).await);
+    Ok(())
 }
 
 /// Limits on the head that are tighter than the listener's.

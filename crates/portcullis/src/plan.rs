@@ -7,8 +7,9 @@ mod network;
 
 pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, ShadowPlan, firewall_log};
 pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
-pub(crate) use network::{listener, upstreams};
+pub(crate) use network::{listener, trusted_proxies, upstreams};
 
+use crate::cors::CorsPlan;
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::snapshot::ResponseFields;
@@ -20,7 +21,7 @@ use portcullis_http::{Fields, Frame, Template, Tolerance};
 
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
-use portcullis_telemetry::{Counter, RouteMetrics, UpstreamMetrics};
+use portcullis_telemetry::{Counter, RouteMetrics, TargetMetrics, UpstreamMetrics};
 use portcullis_upstream::{Upstream, Upstreams};
 use portcullis_waf::OverlaySettings;
 use std::collections::BTreeMap;
@@ -45,6 +46,9 @@ pub(crate) struct RoutePlan {
     pub(crate) metrics: RouteMetrics,
     pub(crate) addresses: AddressList,
     pub(crate) head: HeadPlan,
+    /// Where targets that are not tolerated are only counted.
+    pub(crate) detect_target: Option<TargetMetrics>,
+    pub(crate) cors: Option<CorsPlan>,
     pub(crate) firewall: Option<FirewallPlan>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) authorize: Authorizer,
@@ -56,6 +60,13 @@ pub(crate) struct RoutePlan {
     pub(crate) total: Option<Duration>,
     /// Whether the route speaks gRPC.
     pub(crate) grpc: bool,
+}
+
+impl RoutePlan {
+    /// What targets have to be read with, so that the route can judge them.
+    pub(crate) fn reads(&self) -> Tolerance {
+        if self.detect_target.is_some() { Tolerance::ALL } else { self.head.tolerance }
+    }
 }
 
 /// What a request's head may be like: caps that are tighter than the listener's, targets that are looser.
@@ -129,6 +140,8 @@ pub(crate) struct ResponsePlan {
     /// Never held.
     pub(crate) streaming: bool,
     pub(crate) fields: ResponseFields,
+    /// Whether what an upstream says of cross-origin sharing is taken off.
+    pub(crate) cors: bool,
     pub(crate) leaks: Option<LeakGuard>,
     /// Whether an answer that leaks is withheld, and so has to be held first.
     pub(crate) withhold: bool,
@@ -168,6 +181,9 @@ impl Compiler<'_> {
                 bytes: route.limits.max_head.map(config::ByteSize::as_usize),
                 fields: route.limits.max_fields.map(|fields| fields as usize),
             },
+            detect_target: (route.target.mode == config::TargetMode::Detect)
+                .then(|| self.shared.metrics.target(&route.name)),
+            cors: CorsPlan::new(route),
             authenticate,
             authorize,
             rate: rate(self.shared, Some(&route.name), &route.rate_limit)?,
@@ -183,6 +199,7 @@ impl Compiler<'_> {
                 max_size: route.response.max_size.map(config::ByteSize::get),
                 streaming: route.streams_answers(),
                 fields: self.response_fields.with(&route.response.headers),
+                cors: route.cors.is_some(),
                 leaks: guards::leaks(&route.response.leaks).map_err(context)?,
                 withhold: route.response.leaks.mode == config::LeakMode::Block,
                 inspected: self.config.firewall.response_body_limit.as_usize(),

@@ -4,7 +4,7 @@ use crate::answer::Sent;
 use crate::connection::Connection;
 use crate::inspection::Verdict;
 use crate::snapshot::Snapshot;
-use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId};
+use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId, TargetError};
 use portcullis_telemetry::{
     AccessRecord, FirewallEvent, FirewallRecord, RouteMetrics, RuleMatch, ShadowRecord, UpstreamRecord,
 };
@@ -26,6 +26,8 @@ pub(crate) struct Record {
     pub(crate) upstream: Option<Called>,
     pub(crate) partial: Vec<Arc<str>>,
     pub(crate) rejection: Option<Rejection>,
+    /// What its target would have been refused for, where the route only detects.
+    pub(crate) target_would_refuse: Option<TargetError>,
 }
 
 /// The call to an upstream.
@@ -50,6 +52,7 @@ impl Record {
             upstream: None,
             partial: Vec::new(),
             rejection: None,
+            target_would_refuse: None,
         }
     }
 
@@ -124,6 +127,7 @@ impl Record {
             duration,
             upstream,
             rejection: self.rejection.as_ref(),
+            target_would_refuse: self.target_would_refuse,
             firewall: verdict.filter(|verdict| difference.is_some() || verdict.tells()).map(|verdict| {
                 FirewallRecord {
                     action: verdict.action,

@@ -1,6 +1,7 @@
 //! The way back: hygiene, the firewall's response phases, leak masking, and the bytes to the client.
 
 use crate::answer::{append_all, finish_fields};
+use crate::cors;
 use crate::forward::{Answer, AnswerBody, answer_fault};
 use crate::inspection::Inspection;
 use crate::plan::{ResponsePlan, RoutePlan, Trailers};
@@ -101,6 +102,9 @@ pub(crate) async fn switch<D: Downstream>(
 /// Takes from an answer's head what must not leave, and gives it what every answer carries.
 fn clean(plan: &ResponsePlan, exchange: &Exchange, head: &mut ResponseHead) {
     hygiene::response(head, &plan.fields.remove);
+    if plan.cors {
+        cors::withhold(&mut head.fields);
+    }
     plan.fields.write(&mut head.fields);
     append_all(&mut head.fields, Some(&exchange.answer_fields));
     finish_fields(&mut head.fields, &exchange.id);

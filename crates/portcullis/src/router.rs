@@ -6,8 +6,9 @@
 //! refused when the configuration is loaded. A lookup's cost depends on the path's length, not on the number of
 //! routes.
 
+use crate::cors;
 use portcullis_config::{HostPattern, Match, PathPattern, PathSegment};
-use portcullis_http::{Exchange, Method, Params, Rejection};
+use portcullis_http::{Exchange, Params, Rejection};
 use regex::bytes::Regex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -102,7 +103,24 @@ impl Router {
     /// # Errors
     /// 404, or 405 with the methods that the path does take.
     pub(crate) fn find(&self, exchange: &mut Exchange) -> Result<usize, Rejection> {
-        let mut search = Search { exchange, allowed: BTreeSet::new(), found: None };
+        self.search(exchange, Wanted::Itself)
+    }
+
+    /// The route of the request that a CORS preflight asks about: it has the method that the preflight names, and
+    /// fields of which only the names are known. Where no route takes that method, another one of its path.
+    pub(crate) fn find_announced(&self, exchange: &mut Exchange) -> Option<usize> {
+        cors::announced_method(&exchange.request)?;
+        let found = self.search(exchange, Wanted::Announced);
+        let found = found.or_else(|_| self.search(exchange, Wanted::AnnouncedPath));
+        if found.is_err() {
+            exchange.params = Params::default();
+        }
+        found.ok()
+    }
+
+    fn search(&self, exchange: &mut Exchange, wanted: Wanted) -> Result<usize, Rejection> {
+        exchange.params = Params::default();
+        let mut search = Search { exchange, wanted, allowed: BTreeSet::new(), found: None };
         let path = search.exchange.target.path().strip_prefix('/');
         if let Some(path) = path.map(str::to_owned) {
             let host = search.exchange.host.name().to_owned();
@@ -128,8 +146,20 @@ impl Router {
     }
 }
 
+/// Which request a route is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The one that came.
+    Itself,
+    /// The one that a preflight announces.
+    Announced,
+    /// One that a preflight announces, whatever its method.
+    AnnouncedPath,
+}
+
 struct Search<'a> {
     exchange: &'a mut Exchange,
+    wanted: Wanted,
     allowed: BTreeSet<String>,
     found: Option<(usize, Names)>,
 }
@@ -138,10 +168,10 @@ impl Search<'_> {
     /// Takes the first of these candidates whose method and conditions hold.
     fn judge(&mut self, candidates: &[Candidate]) -> bool {
         for candidate in candidates {
-            if !candidate.conditions.iter().all(|condition| condition.holds(self.exchange)) {
+            if !candidate.conditions.iter().all(|condition| self.holds(condition)) {
                 continue;
             }
-            if candidate.takes(self.exchange) {
+            if self.takes(candidate) {
                 self.found = Some((candidate.route, candidate.names.clone()));
                 return true;
             }
@@ -153,6 +183,25 @@ impl Search<'_> {
             }
         }
         false
+    }
+
+    fn takes(&self, candidate: &Candidate) -> bool {
+        let request = &self.exchange.request;
+        match self.wanted {
+            Wanted::Itself => candidate.takes(request.method_text()),
+            Wanted::Announced => {
+                cors::announced_method(request).is_some_and(|method| candidate.takes(method))
+            }
+            Wanted::AnnouncedPath => true,
+        }
+    }
+
+    /// Of a field that is only announced the value is not known.
+    fn holds(&self, condition: &Condition) -> bool {
+        let announced = self.wanted != Wanted::Itself
+            && matches!(condition.place, Place::Header)
+            && cors::announces_field(&self.exchange.request, &condition.name);
+        if announced { condition.test.takes_any() } else { condition.holds(self.exchange) }
     }
 }
 
@@ -193,13 +242,9 @@ fn insert(candidates: &mut Vec<Candidate>, candidate: Candidate) {
 }
 
 impl Candidate {
-    fn takes(&self, exchange: &Exchange) -> bool {
-        let method = exchange.request.method_text();
+    fn takes(&self, method: &[u8]) -> bool {
         self.methods.is_empty()
-            || self
-                .methods
-                .iter()
-                .any(|m| m.as_bytes() == method || (m == "GET" && exchange.request.method == Method::Head))
+            || self.methods.iter().any(|m| m.as_bytes() == method || (m == "GET" && method == b"HEAD"))
     }
 }
 
@@ -259,6 +304,11 @@ impl Condition {
 }
 
 impl Test {
+    /// Whether there is a value that passes.
+    fn takes_any(&self) -> bool {
+        !matches!(self, Test::Present(false))
+    }
+
     fn holds(&self, value: Option<&[u8]>) -> bool {
         match (self, value) {
             (Test::Present(wanted), value) => value.is_some() == *wanted,

@@ -6,7 +6,7 @@ use crate::json::{Object, list};
 use crate::logging::LogFormat;
 use crate::{LogQueue, redact_path, redact_query};
 use jiff::Timestamp;
-use portcullis_http::{Rejection, RequestId, TraceContext, Version};
+use portcullis_http::{Rejection, RequestId, TargetError, TraceContext, Version};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::Write as _;
@@ -55,6 +55,8 @@ pub struct AccessRecord<'a> {
     pub upstream: Option<UpstreamRecord<'a>>,
     /// Why the gateway itself answered.
     pub rejection: Option<&'a Rejection>,
+    /// What its target would have been refused for, on a route that only detects.
+    pub target_would_refuse: Option<TargetError>,
     /// What the firewall saw, if a rule matched or it could not see all.
     pub firewall: Option<FirewallRecord<'a>>,
     /// Names of a composition's parts that failed.
@@ -161,6 +163,8 @@ impl AccessRecord<'_> {
             inner.text("reason", rejection.reason().as_bytes());
             inner.end();
         }
+        object
+            .optional("target_would_refuse", self.target_would_refuse.map(|error| error.as_str().as_bytes()));
         if let Some(firewall) = &self.firewall {
             object.key("firewall");
             firewall.write_json(object.out);
@@ -185,6 +189,9 @@ impl AccessRecord<'_> {
         }
         if let Some(rejection) = self.rejection {
             let _ = write!(out, " rejected={}/{}", rejection.stage().as_str(), rejection.reason());
+        }
+        if let Some(error) = self.target_would_refuse {
+            let _ = write!(out, " target_would_refuse={error}");
         }
         if let Some(firewall) = &self.firewall {
             firewall.write_human(out);
@@ -250,6 +257,7 @@ mod tests {
             duration: Duration::from_micros(1_234),
             upstream: None,
             rejection: None,
+            target_would_refuse: None,
             firewall: None,
             partial: &[],
             aborted: false,

@@ -89,6 +89,8 @@ catalogue! {
         "Lines of the firewall's own logs that were given up because the file did not take them fast enough or failed."
     REJECTIONS Counter "portcullis_rejections_total" ["stage" "code" "reason"]
         "Requests that the gateway refused, by the stage that refused and why."
+    TARGET_WOULD_REFUSE Counter "portcullis_target_would_refuse_total" ["route" "reason"]
+        "Request targets that would have been refused, on routes that only detect them (`target.mode`)."
     RATE_LIMIT_DECISIONS Counter "portcullis_rate_limit_decisions_total" ["route" "limit" "outcome"]
         "Decisions of rate limits."
     LEAKS Counter "portcullis_leaks_total" ["kind" "action"]

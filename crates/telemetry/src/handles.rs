@@ -1,7 +1,7 @@
 //! What the request path counts with: handles bound to their labels once, when a snapshot compiles.
 
 use crate::family::Counters;
-use portcullis_http::{Method, UpstreamFailure};
+use portcullis_http::{Method, TargetError, UpstreamFailure};
 use prometheus::{Histogram, IntCounter, IntGauge};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -63,6 +63,30 @@ impl RouteMetrics {
 impl std::fmt::Debug for RouteMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("RouteMetrics").field(&self.0.label).finish()
+    }
+}
+
+/// Counts the targets of one route that would be refused. Cheap to clone.
+#[derive(Clone)]
+pub struct TargetMetrics {
+    label: Arc<str>,
+    family: Counters<2>,
+}
+
+impl TargetMetrics {
+    pub(crate) fn new(label: &str, family: Counters<2>) -> Self {
+        TargetMetrics { label: label.into(), family }
+    }
+
+    /// Counts a target that would have been refused for this.
+    pub fn would_refuse(&self, error: TargetError) {
+        self.family.with([&self.label, error.as_str()]).inc();
+    }
+}
+
+impl std::fmt::Debug for TargetMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TargetMetrics").field(&self.label).finish()
     }
 }
 

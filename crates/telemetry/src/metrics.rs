@@ -2,7 +2,9 @@
 
 use crate::catalogue as c;
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
-use crate::handles::{InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, UpstreamMetrics};
+use crate::handles::{
+    InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamMetrics,
+};
 use crate::label::{CAP, LabelSet, OTHER};
 use crate::process;
 use portcullis_http::{Budget, Rejection};
@@ -124,6 +126,7 @@ pub struct Metrics {
     part_failures: Counters<2>,
     firewall: Keyed<(u32, FirewallAction), 2>,
     rejections: Keyed<(&'static str, &'static str), 3>,
+    target_would_refuse: Counters<2>,
     rate_limits: Counters<3>,
     leaks: Keyed<(&'static str, LeakAction), 2>,
     client_open: Gauges<1>,
@@ -187,6 +190,7 @@ impl Metrics {
             part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
             firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
             rejections: Keyed::new(Counters::register(r, &c::REJECTIONS)?),
+            target_would_refuse: Counters::register(r, &c::TARGET_WOULD_REFUSE)?,
             rate_limits: Counters::register(r, &c::RATE_LIMIT_DECISIONS)?,
             leaks: Keyed::new(Counters::register(r, &c::LEAKS)?),
             client_open: Gauges::register(r, &c::CLIENT_CONNECTIONS_OPEN)?,
@@ -259,6 +263,12 @@ impl Metrics {
             failures: self.tls_failures.clone(),
             label: label.into(),
         }
+    }
+
+    /// The counters of a route's targets that would be refused. Made when a snapshot compiles.
+    #[must_use]
+    pub fn target(&self, route: &str) -> TargetMetrics {
+        TargetMetrics::new(self.labels.route.admit(route), self.target_would_refuse.clone())
     }
 
     /// The handle of a rate limit: of a route, or of all routes together. Made when a snapshot compiles.

@@ -30,6 +30,7 @@ impl Checker<'_> {
             self.body(&path, route);
             self.route_firewall(&format!("{path}.firewall"), &route.firewall);
             self.header_names(&format!("{path}.response.headers.set"), route.response.headers.set.keys());
+            self.cors(&path, route);
             self.head_limits(&path, route);
             self.protocols(&path, route);
         }

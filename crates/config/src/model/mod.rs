@@ -5,6 +5,7 @@
 
 mod body;
 mod compose;
+mod cors;
 mod firewall;
 mod identity;
 mod listener;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
 pub use compose::{Compose, Part};
+pub use cors::Cors;
 pub use firewall::{
     Audit, Compare, ErrorFormat, Exclusion, Firewall, FirewallLog, FirewallMode, Parser, RouteFirewall,
     RouteShadow, Shadow, Unsampled,
@@ -32,9 +34,9 @@ pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{
     Auth, EncodedPath, HeaderMatch, Match, QueryBytes, QueryMatch, RateLimit, Route, RouteLimits,
-    RouteTarget, RouteTimeouts,
+    RouteTarget, RouteTimeouts, TargetMode,
 };
-pub use server::{Addresses, Admin, Log, LogFormat, LogLevel, Server};
+pub use server::{Addresses, Admin, ForwardedHeader, Log, LogFormat, LogLevel, Server};
 pub use upstream::{Balance, Endpoint, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// The whole configuration of a gateway.

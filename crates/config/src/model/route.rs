@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, Body, BodyMode, Compose, Response, RouteFirewall, Trailers, UpgradeProtocol};
+use super::{Addresses, Body, BodyMode, Compose, Cors, Response, RouteFirewall, Trailers, UpgradeProtocol};
 use crate::value::{
     ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate, RateKey, Regex,
     Timeout,
@@ -42,6 +42,8 @@ pub struct Route {
     /// Trailer fields that pass.
     #[serde(default)]
     pub trailers: Trailers,
+    /// Which web pages of other origins may read answers. Without it, the upstream's own `Access-Control-*` pass.
+    pub cors: Option<Cors>,
     /// Who may call. Without it, everybody.
     pub auth: Option<Auth>,
     /// How often it may be called; all limits apply.
@@ -162,6 +164,20 @@ pub struct RouteTarget {
     /// In the path: an encoded slash, backslash, semicolon or control character, bytes that are not UTF-8, a percent sign
     /// that would decode again, and plain semicolons. NUL and dot segments between encoded slashes are refused anyhow.
     pub encoded_path: EncodedPath,
+    /// What becomes of a target that the two fields above refuse.
+    pub mode: TargetMode,
+}
+
+/// What becomes of a target that not all servers read alike.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetMode {
+    /// 400.
+    #[default]
+    Block,
+    /// It is only logged (`target_would_refuse`) and counted (`portcullis_target_would_refuse_total`), and taken as
+    /// `query_bytes = "encode"` and `encoded_path = "keep"` take it. What these refuse is refused all the same.
+    Detect,
 }
 
 /// What happens to a query with bytes that RFC 3986 does not allow.

@@ -23,6 +23,10 @@ pub struct Server {
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed: the load balancers in front. The client's
     /// address is the last one not in this list. Empty: nobody is believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// The header in which those proxies say whom they forward for. The other one is not read, as a proxy that does not set
+    /// it passes on what its client wrote there. Where the header is missing or cannot be read, the client's address is that
+    /// of the nearest hop that is known.
+    pub forwarded_header: ForwardedHeader,
     /// The gateway's name in `Via` and in problem documents. It never shows a version.
     #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
@@ -38,10 +42,23 @@ impl Default for Server {
             grace: Duration::from_secs(30),
             body_budget: ByteSize::from_mib(256),
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
             name: "portcullis".to_owned(),
             max_connections: 10_000,
         }
     }
+}
+
+/// A header in which proxies say whom they forward for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`; scheme and host come from `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), with its `for`, `proto` and `host`.
+    #[serde(rename = "forwarded")]
+    Forwarded,
 }
 
 /// Logging, always to standard error.

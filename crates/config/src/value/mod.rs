@@ -7,6 +7,7 @@
 mod address;
 mod amount;
 mod firewall;
+mod origin;
 mod pattern;
 mod secret;
 mod template;
@@ -16,6 +17,7 @@ pub(crate) use address::socket_schema;
 pub use address::{Cidr, HostPort};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use firewall::{AuditParts, Share, StatusRange};
+pub use origin::OriginPattern;
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
 pub use template::{PathTemplate, Template};
@@ -114,6 +116,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "host-port" => of::<HostPort>(text),
         "http-method" => of::<Method>(text),
         "name" => token::name(text),
+        "origin-pattern" => of::<OriginPattern>(text),
         "path-pattern" => of::<PathPattern>(text),
         "path-template" => of::<PathTemplate>(text),
         "rate" => of::<Rate>(text),

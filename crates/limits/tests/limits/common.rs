@@ -1,8 +1,8 @@
 //! An exchange to judge.
 
 use portcullis_http::{
-    Client, ClientAddress, Exchange, Host, Principal, PrincipalKind, RequestHead, RequestId, Scheme, Target,
-    TraceContext, TrustedProxies,
+    Client, ClientAddress, Exchange, ForwardedHeader, Host, Principal, PrincipalKind, RequestHead, RequestId,
+    Scheme, Target, TraceContext, TrustedProxies,
 };
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) fn exchange(peer: &str, target: &str, fields: &[(&str, &str)]) -> Exc
         head.fields.append(name, value).unwrap();
     }
     let peer: std::net::IpAddr = peer.parse().unwrap();
-    let trusted = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+    let trusted = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()], ForwardedHeader::default());
     let client = Client {
         peer: (peer, 40_000).into(),
         local: ([127, 0, 0, 1], 8080).into(),

@@ -5,6 +5,7 @@ use crate::snapshot::ListenerPlan;
 use crate::tls;
 use portcullis_config as config;
 use portcullis_config::Config;
+use portcullis_http::{ForwardedHeader, TrustedProxies};
 use portcullis_upstream::{
     Balance, ClientIdentity, EndpointSettings, Protocol, TlsSettings, UpstreamSettings, Upstreams,
 };
@@ -13,6 +14,15 @@ use portcullis_wire::head::HeadLimits;
 use portcullis_wire::server::{ServerSettings, Timeouts as ServerTimeouts};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Who is believed when it says whom it forwards for.
+pub(crate) fn trusted_proxies(server: &config::Server) -> TrustedProxies {
+    let header = match server.forwarded_header {
+        config::ForwardedHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+        config::ForwardedHeader::Forwarded => ForwardedHeader::Forwarded,
+    };
+    TrustedProxies::new(server.trusted_proxies.iter().map(|cidr| cidr.get()), header)
+}
 
 /// Compiles a listener.
 ///
