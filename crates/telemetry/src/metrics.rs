@@ -427,7 +427,7 @@ mod tests {
     use super::*;
     use crate::catalogue::CATALOGUE;
     use crate::handles::HandshakeFailure;
-    use portcullis_http::{Method, UpstreamFailure};
+    use portcullis_http::{Method, TargetError, UpstreamFailure};
     use std::collections::BTreeSet;
     use std::time::Duration;
 
@@ -439,6 +439,7 @@ mod tests {
     fn exercised() -> Metrics {
         let metrics = metrics();
         metrics.route("titles").observe(Method::Get, 200, Duration::from_millis(2));
+        metrics.target("titles").would_refuse(TargetError::DoubleEncoding);
         metrics.unmatched().observe(Method::Other, 404, Duration::ZERO);
         let upstream = metrics.upstream("catalogue");
         upstream.answered(200, Duration::from_millis(1));
