@@ -369,7 +369,7 @@ fn h1_only_the_header_that_proxies_set_is_read() {
         )
     };
     let (xff, fwd) = ("x-forwarded-for", "forwarded");
-    let thousand = vec!["10.1.2.3"; 900].join(",");
+    let thousand = format!("X-Forwarded-For: 6.6.6.6,{}", ["10.1.2.3"; 1000].join(","));
     let cases: [(&str, &[&str], &str); 24] = [
         (fwd, &["Forwarded: for=203.0.113.7"], "203.0.113.7"),
         (fwd, &["X-Forwarded-For: 6.6.6.6", "Forwarded: for=203.0.113.7"], "203.0.113.7"),
@@ -398,14 +398,19 @@ fn h1_only_the_header_that_proxies_set_is_read() {
         (xff, &["X-Forwarded-For: for=6.6.6.6"], "127.0.0.1"),
         (xff, &["X-Forwarded-For: 6.6.6.6, _hidden"], "127.0.0.1"),
         (xff, &["X-Forwarded-For: 6.6.6.6, unknown, 10.1.2.3"], "10.1.2.3"),
-        (xff, &[&format!("X-Forwarded-For: 6.6.6.6,{}", &thousand[..7_000])], "10.1.2.3"),
+        (xff, &[&thousand], "10.1.2.3"),
     ];
     for header in [fwd, xff] {
         let gateway = gateway(&origin, &top(header), "");
         for (_, fields, client) in cases.iter().filter(|case| case.0 == header) {
             assert_eq!(request(gateway.public(), "GET /x", fields, "").status(), 200, "{fields:?}");
             let seen = origin.requests().pop().unwrap();
-            assert_eq!(seen.header("x-real-ip"), Some(*client), "{header} {fields:?}");
+            assert_eq!(
+                seen.header("x-real-ip"),
+                Some(*client),
+                "{header} {}",
+                &fields.concat()[..60.min(fields.concat().len())]
+            );
             if header == fwd {
                 let chain = seen.header("x-forwarded-for").unwrap();
                 assert!(!chain.contains("6.6.6.6"), "{chain}");

@@ -120,7 +120,8 @@ impl FromStr for OriginPattern {
                 "a star stands for the first labels only, as in \"https://*.example.com\"".to_owned(),
             ));
         }
-        if !(is_dns_name(name) && !name.ends_with('.')) && !(is_ipv6 && name == host) {
+        let is_name = is_dns_name(name) && !name.ends_with('.');
+        if !is_name && (!is_ipv6 || name != host) {
             return Err(usage());
         }
         Ok(Self(text.to_owned()))
