@@ -1,5 +1,6 @@
 //! Request and response heads.
 
+use crate::Scheme;
 use crate::fields::{Fields, Span};
 use std::fmt;
 
@@ -133,6 +134,8 @@ pub struct RequestHead {
     pub upgrade: Option<Upgrade>,
     /// Whether the sender reads trailers (`TE: trailers`, RFC 9110 §6.5.1).
     pub accepts_trailers: bool,
+    /// The scheme that the client itself named: `:scheme` in HTTP/2. `None` where it named none.
+    pub scheme: Option<Scheme>,
     method_text: Span,
     target: Span,
 }
@@ -166,6 +169,7 @@ impl RequestHead {
         self.version = Version::Http11;
         self.upgrade = None;
         self.accepts_trailers = false;
+        self.scheme = None;
         self.method_text = Span::default();
         self.target = Span::default();
     }

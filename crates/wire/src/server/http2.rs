@@ -1,10 +1,17 @@
 //! HTTP/2 connections of clients, by hyper.
 
 mod budget;
+mod frames;
+mod guard;
 mod head;
+mod hpack;
+mod huffman;
+mod note;
 mod stream;
+mod streams;
 
-use self::budget::Metered;
+use self::guard::{Guard, Patience};
+use self::streams::Streams;
 use super::{Drain, ServerSettings};
 use crate::Service;
 use crate::rewind::Rewind;
@@ -37,6 +44,9 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection that was told to go may take to do so.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long one may that never asked for anything.
+const SHORT_GOODBYE: Duration = Duration::from_secs(1);
+
 /// The streams of one connection, for its idle deadline.
 #[derive(Debug)]
 struct Activity {
@@ -50,6 +60,8 @@ struct Activity {
     /// There are too many of those: no more requests are handed on.
     flooded: AtomicBool,
     flood: Notify,
+    /// As many requests were served as one connection may bring.
+    full: Notify,
 }
 
 /// Notes that its stream was taken back if it is dropped before there is an answer.
@@ -116,18 +128,27 @@ pub(super) async fn serve<IO, S>(
         taken_back: AtomicU64::new(0),
         flooded: AtomicBool::new(false),
         flood: Notify::new(),
+        full: Notify::new(),
     });
     let streams = activity.clone();
     let (timeouts, limits) = (settings.body.clone(), settings.head.clone());
+    let (most_at_once, most) = (settings.max_concurrent_streams as usize, settings.max_requests);
+    let seen = Streams::default();
+    let guarded = seen.clone();
     let handler = service_fn(move |request: http::Request<Incoming>| {
         let (service, stream) = (service.clone(), streams.open());
-        let (timeouts, limits) = (timeouts.clone(), limits.clone());
+        let (timeouts, limits, seen) = (timeouts.clone(), limits.clone(), seen.clone());
+        if streams.served.load(Ordering::Relaxed) >= most {
+            streams.full.notify_one();
+        }
         let (reply, answer) = oneshot::channel();
+        // Work for streams that were reset counts until it ends (CVE-2025-8671).
+        let is_busy = streams.open.load(Ordering::Relaxed) > most_at_once * 2;
         // Without somebody to answer it, the stream is reset.
-        if !streams.flooded.load(Ordering::Relaxed) {
+        if !streams.flooded.load(Ordering::Relaxed) && !is_busy {
             tokio::spawn(async move {
                 let _stream = stream;
-                stream::answer(request, service, reply, timeouts, &limits).await;
+                stream::answer(request, service, reply, &seen, timeouts, &limits).await;
             });
         }
         let awaited = Awaited { activity: streams.clone(), answered: false };
@@ -153,8 +174,13 @@ pub(super) async fn serve<IO, S>(
     if settings.websocket {
         builder.enable_connect_protocol();
     }
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(Metered::new(Rewind::new(first, io))), handler));
+    let patience = Patience {
+        frame: settings.header,
+        data: settings.body.idle,
+        write: settings.body.write_stall,
+    };
+    let io = Guard::new(Rewind::new(first, io), guarded, patience);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut leaving: Option<Instant> = None;
     loop {
@@ -162,6 +188,7 @@ pub(super) async fn serve<IO, S>(
             // How it ended matters to nobody: each request has its own log line.
             _ = connection.as_mut() => return,
             () = drain.on(), if leaving.is_none() => {}
+            () = activity.full.notified(), if leaving.is_none() => {}
             () = activity.flood.notified() => {
                 connection.as_mut().graceful_shutdown();
                 // It is over in any case.
@@ -171,10 +198,11 @@ pub(super) async fn serve<IO, S>(
             _ = tick.tick() => {
                 let served = activity.served.load(Ordering::Relaxed);
                 let limit = if served == 0 { settings.first_byte } else { settings.idle };
-                if leaving.is_some_and(|since| activity.idle() > GOODBYE && since.elapsed() > GOODBYE) {
+                let goodbye = if served == 0 { SHORT_GOODBYE } else { GOODBYE };
+                if leaving.is_some_and(|since| activity.idle() > goodbye && since.elapsed() > goodbye) {
                     return;
                 }
-                if leaving.is_some() || (activity.idle() < limit && served < settings.max_requests) {
+                if leaving.is_some() || activity.idle() < limit {
                     continue;
                 }
             }

@@ -1,12 +1,16 @@
 //! Our head from hyper's.
 
 use crate::head::{HeadLimits, lists, parse_length};
-use portcullis_http::{Framing, Host, Malformed, Method, Rejection, RequestHead, Upgrade, Version};
+use super::note::Note;
+use portcullis_http::{
+    Framing, Host, Malformed, Method, Rejection, RequestHead, TargetError, Upgrade, Version,
+};
 
 /// Our head from hyper's: `:authority` as `host`, cookie crumbs joined (RFC 9113 §8.2.3), and refused what an
 /// HTTP/1 message could not say.
 pub(super) fn read(
     parts: &http::request::Parts,
+    note: Note,
     ended: bool,
     limits: &HeadLimits,
     head: &mut RequestHead,
@@ -30,11 +34,14 @@ pub(super) fn read(
     if parts.headers.len() > limits.fields {
         return Err(Rejection::HeadTooLarge);
     }
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    // Without an authority, hyper has only checked that there is a scheme.
-    if authority.is_some() && !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+    head.scheme = note.scheme;
+    if head.scheme.is_none() {
         return Err(BROKEN);
     }
+    if note.fragment {
+        return Err(Rejection::Malformed(Malformed::Target(TargetError::Byte)));
+    }
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let mut hosts = parts.headers.get_all("host").iter();
     let host = hosts
         .next()

@@ -1,6 +1,8 @@
 //! One stream of a client's HTTP/2 connection.
 
 use super::head;
+use super::note::Note;
+use super::streams::{Streams, Watched};
 use crate::head::HeadLimits;
 use crate::pipe::{PipeBody, PipeSink, from_map, pipe, to_map};
 use crate::timer::Wait;
@@ -17,22 +19,32 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// What a client must take of an answer in the time in which it must take anything: one that opens its window byte by
+/// byte does not hold on to it (CVE-2019-9511).
+const LEAST_PROGRESS: u64 = 16 * 1024;
+
 /// Has the service answer one request.
 pub(super) async fn answer<S: Service>(
     mut request: http::Request<Incoming>,
     service: S,
     reply: oneshot::Sender<http::Response<PipeBody>>,
+    streams: &Streams,
     timeouts: BodyTimeouts,
     limits: &HeadLimits,
 ) {
     let switch = hyper::upgrade::on(&mut request);
+    // Without the guard's note nothing is known of the stream; hyper resets it.
+    let Some(note) = Note::take(request.headers_mut()) else { return };
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::default();
-    let read = head::read(&parts, body.is_end_stream(), limits, &mut head);
+    let read = head::read(&parts, note, body.is_end_stream(), limits, &mut head);
     let mut downstream = Http2Downstream {
         body: Some(body),
         reply: Some(reply),
         sink: None,
+        watched: streams.watch(note.stream),
+        finished: false,
+        noted: 0,
         tunnel: match head.upgrade {
             Some(Upgrade::WebSocket) => Tunnel::Possible(switch),
             None => Tunnel::None,
@@ -63,6 +75,11 @@ struct Http2Downstream {
     body: Option<Incoming>,
     reply: Option<oneshot::Sender<http::Response<PipeBody>>>,
     sink: Option<PipeSink>,
+    watched: Watched,
+    /// All of the answer was pushed.
+    finished: bool,
+    /// Bytes of it that had left when we began to wait for the client.
+    noted: u64,
     tunnel: Tunnel,
     to_head: bool,
     read_wait: Wait,
@@ -149,16 +166,26 @@ impl Http2Downstream {
             };
         }
         let Some(sink) = &mut self.sink else { return Poll::Ready(Ok(())) };
-        match sink.poll_ready(cx) {
-            Poll::Ready(result) => {
-                self.write_wait.end();
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+        let taken = match sink.poll_ready(cx) {
+            // It is over when the client has been sent its end, not when hyper has it.
+            Poll::Ready(Ok(())) if self.finished => self.watched.poll_over(cx).map(Ok),
+            taken => taken,
+        };
+        if taken.is_ready() {
+            self.write_wait.end();
+            self.noted = self.watched.sent();
+            return taken;
+        }
+        loop {
+            ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+            let sent = self.watched.sent();
+            if sent < self.noted + LEAST_PROGRESS {
                 sink.abort();
-                Poll::Ready(Err(SinkError::Timeout))
+                self.watched.reset();
+                return Poll::Ready(Err(SinkError::Timeout));
             }
+            self.write_wait.end();
+            self.noted = sent;
         }
     }
 }
@@ -181,6 +208,7 @@ impl Sink for Http2Downstream {
             tunnel.finish_body();
         } else if let Some(sink) = &mut self.sink {
             sink.finish();
+            self.finished = true;
         }
     }
 
