@@ -113,6 +113,14 @@ impl RawClient {
         self.stream.stream.flush()
     }
 
+    /// How long a read waits from now on.
+    ///
+    /// # Errors
+    /// When the socket refuses.
+    pub fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(patience))
+    }
+
     /// Says that no more will be sent (FIN), and goes on reading.
     ///
     /// # Errors

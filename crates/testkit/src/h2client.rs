@@ -65,6 +65,8 @@ pub struct H2Client {
     windows: HashMap<u32, i64>,
     /// Whether windows are opened again as data comes in.
     pub reads: bool,
+    /// Whether the server's settings have come.
+    pub settled: bool,
     /// The last stream that the server will serve, once it said so (GOAWAY), and the error code.
     pub goaway: Option<(u32, u32)>,
 }
@@ -84,7 +86,16 @@ impl H2Client {
     /// # Errors
     /// When the connection is gone.
     pub fn resume(raw: RawClient) -> io::Result<Self> {
-        let mut client = H2Client {
+        let mut client = Self::bare(raw);
+        // HEADER_TABLE_SIZE 0: what a status is must not depend on the answer before it.
+        client.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])?;
+        Ok(client)
+    }
+
+    /// A client that has said nothing yet.
+    #[must_use]
+    pub fn bare(raw: RawClient) -> Self {
+        H2Client {
             raw,
             streams: HashMap::new(),
             next: 1,
@@ -92,11 +103,9 @@ impl H2Client {
             initial_window: DEFAULT_WINDOW,
             windows: HashMap::new(),
             reads: true,
+            settled: false,
             goaway: None,
-        };
-        // HEADER_TABLE_SIZE 0: what a status is must not depend on the answer before it.
-        client.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])?;
-        Ok(client)
+        }
     }
 
     /// Sends a frame, whatever it says.
@@ -110,6 +119,27 @@ impl H2Client {
         bytes.extend_from_slice(&stream.to_be_bytes());
         bytes.extend_from_slice(payload);
         self.raw.send(bytes)
+    }
+
+    /// Sends bytes, frames or not.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.raw.send(bytes)
+    }
+
+    /// The streams that brought anything so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<u32> {
+        let mut streams: Vec<u32> = self.streams.keys().copied().collect();
+        streams.sort_unstable();
+        streams
+    }
+
+    /// The next stream to be opened; none below it may be any more.
+    pub fn skip_to(&mut self, stream: u32) {
+        self.next = self.next.max(stream);
     }
 
     /// Opens a stream with exactly these fields, pseudo fields among them; its number.
@@ -307,6 +337,7 @@ impl H2Client {
                     self.initial_window = i64::from(window);
                     self.windows.values_mut().for_each(|window| *window += change);
                 }
+                self.settled = true;
                 self.reply(SETTINGS, ACK, 0, &[]);
             }
             PING if frame.flags & ACK == 0 => self.reply(PING, ACK, 0, &frame.payload),
@@ -334,7 +365,7 @@ fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A length with a prefix of seven bits (RFC 7541 §5.1).
-fn integer(mut value: usize, block: &mut Vec<u8>) {
+pub(crate) fn integer(mut value: usize, block: &mut Vec<u8>) {
     if value < 127 {
         block.push(value as u8);
         return;

@@ -27,7 +27,9 @@
 )]
 
 mod answer;
+mod cases;
 mod client;
+mod frames;
 pub mod ftw;
 mod gate;
 mod gateway;
@@ -39,7 +41,9 @@ mod suite;
 mod tls;
 
 pub use answer::{Answer, Digest, Head, Step, chunk, pattern, pattern_digest};
+pub use cases::{Case, bytes, cases, unescape};
 pub use client::{RawClient, Response, get, request};
+pub use frames::{FrameStep, code_name, frame_steps};
 pub use gate::Gate;
 pub use gateway::{Gateway, GatewayBuilder, Ports, free_port};
 pub use h2::{H2Origin, H2Request};

@@ -115,7 +115,7 @@ fn asks_to_close(head: &RequestHead) -> bool {
 }
 
 /// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
-fn expectation(head: &RequestHead) -> Result<bool, Rejection> {
+pub(super) fn expectation(head: &RequestHead) -> Result<bool, Rejection> {
     let mut values = head.fields.get_all("expect");
     match (values.next(), values.next()) {
         (None, _) => Ok(false),

@@ -21,6 +21,7 @@ pub(super) const HAS_PRIORITY: u8 = 0x20;
 
 /// RFC 9113 §7.
 pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const STREAM_CLOSED: u32 = 5;
 pub(super) const FRAME_SIZE_ERROR: u32 = 6;
 pub(super) const COMPRESSION_ERROR: u32 = 9;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;

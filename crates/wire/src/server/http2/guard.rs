@@ -8,13 +8,14 @@ use super::budget::Budget;
 use super::frames::{
     COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, Frames,
     GOAWAY, HAS_PRIORITY, HEAD, HEADERS, Head, MAX_PAYLOAD, PADDED, PREFACE, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE,
-    Piece, RST_STREAM,
+    Piece, RST_STREAM, STREAM_CLOSED,
 };
 use super::hpack::Decoder;
 use super::note::Note;
 use super::streams::Streams;
 use crate::timer::Wait;
 use bytes::{Buf, BytesMut};
+use std::collections::BTreeSet;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -30,6 +31,8 @@ const DISMISSAL: Duration = Duration::from_millis(100);
 const READ: usize = 16 * 1024;
 /// A header block in all its frames. hyper ends a connection for less; this bounds what is kept until it has.
 const MAX_BLOCK: usize = 128 * 1024;
+/// Requests of which the end is not known. Where we reset a stream, the client may go on for a while, or say no more.
+const MAX_UNENDED: usize = 1024;
 /// What makes any block malformed: a field of HTTP/1's connections (RFC 9113 §8.2.2), as a literal without indexing.
 const MALFORMED: &[u8] = b"\x00\x0aconnection\x05close";
 
@@ -70,6 +73,8 @@ pub(super) struct Guard<IO> {
     streams: Streams,
     /// The last stream that the client opened.
     last: u32,
+    /// Those whose request it has not ended.
+    unended: BTreeSet<u32>,
     patience: Patience,
     read_wait: Wait,
     write_wait: Wait,
@@ -93,6 +98,7 @@ impl<IO> Guard<IO> {
             budget: Budget::new(),
             streams,
             last: 0,
+            unended: BTreeSet::new(),
             patience,
             read_wait: Wait::default(),
             write_wait: Wait::default(),
@@ -136,11 +142,39 @@ impl<IO> Guard<IO> {
                 self.held = Some((head, Vec::with_capacity(head.length as usize)));
                 return Ok(());
             }
-            RST_STREAM => self.streams.sent(head.stream, 0, true),
+            RST_STREAM => {
+                self.streams.sent(head.stream, 0, true);
+                self.unended.remove(&head.stream);
+            }
+            DATA => self.goes_on(&head)?,
             _ => {}
         }
         self.emit(head, &[]);
         Ok(())
+    }
+
+    /// A frame of a request that began before.
+    ///
+    /// # Errors
+    /// Where the client has ended that request itself (RFC 9113 §5.1).
+    fn goes_on(&mut self, head: &Head) -> Result<(), u32> {
+        // Stream 0 and those that never began are hyper's to refuse.
+        if head.stream == 0 || head.stream > self.last {
+            return Ok(());
+        }
+        let ends = head.flags & END_STREAM != 0;
+        let is_open = if ends { self.unended.remove(&head.stream) } else { self.unended.contains(&head.stream) };
+        if is_open { Ok(()) } else { Err(STREAM_CLOSED) }
+    }
+
+    fn begins(&mut self, head: &Head) {
+        self.last = head.stream;
+        if head.flags & END_STREAM == 0 {
+            self.unended.insert(head.stream);
+            if self.unended.len() > MAX_UNENDED {
+                self.unended.pop_first();
+            }
+        }
     }
 
     fn emit(&mut self, head: Head, payload: &[u8]) {
@@ -157,7 +191,11 @@ impl<IO> Guard<IO> {
             (None, HEADERS) => {
                 let (fragment, depends) = strip(&head, &payload).ok_or(PROTOCOL_ERROR)?;
                 let (stream, trailers) = (head.stream, head.stream <= self.last);
-                self.last = self.last.max(stream);
+                if trailers {
+                    self.goes_on(&head)?;
+                } else {
+                    self.begins(&head);
+                }
                 self.open = Some(Open { stream, trailers, malformed: depends, block: Vec::new() });
                 head.flags &= !(PADDED | HAS_PRIORITY);
                 fragment

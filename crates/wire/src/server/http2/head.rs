@@ -23,10 +23,14 @@ pub(super) fn read(
     head.set_line(method.as_bytes(), target.as_bytes(), Version::Http2);
     head.accepts_trailers =
         parts.headers.get_all("te").iter().any(|value| lists(value.as_bytes(), b"trailers"));
-    if matches!(head.method, Method::Connect | Method::Trace) {
+    if matches!(head.method, Method::Connect | Method::Trace) || parts.method.as_str() == "TRACK" {
         return Err(Rejection::MethodNotAllowed {
             allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
         });
+    }
+    // As in HTTP/1: no method that anybody means.
+    if parts.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(Rejection::Malformed(Malformed::RequestLine));
     }
     if target.len() > limits.target {
         return Err(Rejection::TargetTooLong);
@@ -61,6 +65,9 @@ pub(super) fn read(
     for (name, value) in &parts.headers {
         match name.as_str() {
             "host" => {}
+            // A crumb is a value like any other; joined, its white space would pass.
+            "cookie" if value.as_bytes().trim_ascii() != value.as_bytes() => return Err(BROKEN),
+            "cookie" if value.is_empty() => {}
             "cookie" => {
                 if !cookies.is_empty() {
                     cookies.extend_from_slice(b"; ");
@@ -73,16 +80,27 @@ pub(super) fn read(
     if !cookies.is_empty() {
         head.fields.append("cookie", cookies).map_err(|_| BROKEN)?;
     }
-    let mut lengths = parts.headers.get_all("content-length").iter();
-    head.framing = match (lengths.next(), lengths.next()) {
-        _ if ended || head.upgrade.is_some() => Framing::None,
-        (None, _) => Framing::Chunked,
-        (Some(length), None) => parse_length(length.as_bytes())
-            .map(Framing::Length)
-            .ok_or(Rejection::Malformed(Malformed::ContentLength))?,
-        (Some(_), Some(_)) => return Err(Rejection::Malformed(Malformed::ContentLength)),
-    };
+    super::super::http1::expectation(head)?;
+    head.framing = framing(parts, ended || head.upgrade.is_some())?;
     Ok(())
+}
+
+fn framing(parts: &http::request::Parts, ended: bool) -> Result<Framing, Rejection> {
+    const BAD: Rejection = Rejection::Malformed(Malformed::ContentLength);
+    let mut lengths = parts.headers.get_all("content-length").iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => Some(parse_length(length.as_bytes()).ok_or(BAD)?),
+        (Some(_), Some(_)) => return Err(BAD),
+    };
+    Ok(match (length, ended) {
+        (Some(0), true) => Framing::Length(0),
+        (Some(_), true) => return Err(BAD),
+        (None, true) => Framing::None,
+        // Only its end shows that it is empty.
+        (None | Some(0), false) => Framing::Chunked,
+        (Some(length), false) => Framing::Length(length),
+    })
 }
 
 /// The protocol that an extended CONNECT asks for (RFC 8441 §4); one that we do not speak is no extended CONNECT.
