@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Authority, Case, FrameStep, Gateway, H2Client, Origin, RawClient, Received, bytes, cases, code_name,
-    frame_steps, suite,
+    Answer, Authority, Case, FrameStep, Gateway, H2Client, Origin, RawClient, Received, bytes, cases,
+    code_name, frame_steps, suite,
 };
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -104,7 +104,7 @@ impl Run<'_> {
             }
         }
         let wanted: Vec<&str> = expected.split('|').map(str::trim).collect();
-        let outcome = outcome(&mut client, &wanted, last);
+        let outcome = outcome(&mut client, &wanted);
         if !wanted.iter().any(|wanted| outcome.is(wanted)) {
             return Err(format!("{outcome:?} instead of {expected}"));
         }
@@ -122,8 +122,13 @@ impl Run<'_> {
         } else if !client.is_closed() {
             return Err(format!("{outcome:?}, and the connection stays open"));
         }
-        let seen: Vec<Received> =
-            self.origin.requests().split_off(before).into_iter().filter(|seen| seen.target() != AFTER).collect();
+        let seen: Vec<Received> = self
+            .origin
+            .requests()
+            .split_off(before)
+            .into_iter()
+            .filter(|seen| seen.target() != AFTER)
+            .collect();
         self.judge(&seen, &upstream, served + usize::from(is_good))
     }
 
@@ -156,7 +161,7 @@ fn last_stream(mut frames: &[u8]) -> u32 {
 }
 
 /// Reads until there is an outcome: a stream that is named ends, or the connection does.
-fn outcome(client: &mut H2Client, wanted: &[&str], last: u32) -> Outcome {
+fn outcome(client: &mut H2Client, wanted: &[&str]) -> Outcome {
     let named: Vec<u32> =
         wanted.iter().filter_map(|wanted| wanted.split_whitespace().nth(1)?.parse().ok()).collect();
     let any = wanted.iter().any(|wanted| wanted.starts_with("RST *"));
@@ -178,7 +183,6 @@ fn outcome(client: &mut H2Client, wanted: &[&str], last: u32) -> Outcome {
         match client.next_frame() {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                eprintln!("nothing more comes; streams up to {last} {:?}", client.seen());
                 return Outcome::Nothing;
             }
             Err(_) => return client.goaway.map_or(Outcome::Closed, |(_, code)| Outcome::Goaway(code)),
@@ -213,9 +217,8 @@ fn plain(request: &Received) -> Vec<String> {
 
 fn gateway(origin: &Origin, authority: &Authority) -> Gateway {
     let identity = authority.issue(&["a.test"]);
-    let builder = Gateway::builder(BINARY)
-        .file("a.crt", &identity.certificate_pem)
-        .file("a.key", &identity.key_pem);
+    let builder =
+        Gateway::builder(BINARY).file("a.crt", &identity.certificate_pem).file("a.key", &identity.key_pem);
     builder.start(|ports| {
         format!(
             r#"
@@ -263,7 +266,10 @@ fn b1_to_b20_every_case_has_its_answer() {
             *(if is_accepted { &mut accepted } else { &mut refused }) += 1;
             if let Err(what) = run.case(case) {
                 let tls = if authority.is_some() { " over TLS" } else { "" };
-                wrong.push(format!("{}: {} {}{tls} ({}): {what}", case.place, case.row, case.name, case.source));
+                wrong.push(format!(
+                    "{}: {} {}{tls} ({}): {what}",
+                    case.place, case.row, case.name, case.source
+                ));
             }
         }
     }

@@ -113,6 +113,23 @@ impl RawClient {
         self.stream.stream.flush()
     }
 
+    /// Whether something has come, or comes within that time; also when it is the connection's end. In clear.
+    #[must_use]
+    pub fn hears(&self, within: Duration) -> bool {
+        if !self.stream.ahead().is_empty() {
+            return true;
+        }
+        let before = self.socket.read_timeout().ok().flatten();
+        let set = self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1))));
+        let heard = set.is_err()
+            || !self.socket.peek(&mut [0]).is_err_and(|error| {
+                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            });
+        // A socket that refuses is one that has ended.
+        let _ = self.socket.set_read_timeout(before);
+        heard
+    }
+
     /// How long a read waits from now on.
     ///
     /// # Errors

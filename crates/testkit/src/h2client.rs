@@ -3,6 +3,7 @@
 use crate::RawClient;
 use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -127,6 +128,12 @@ impl H2Client {
     /// When the connection is gone.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.raw.send(bytes)
+    }
+
+    /// Whether something has come, or comes within that time; also when it is the connection's end. In clear.
+    #[must_use]
+    pub fn hears(&self, within: Duration) -> bool {
+        self.raw.hears(within)
     }
 
     /// The streams that brought anything so far.

@@ -14,7 +14,10 @@ use self::guard::{Guard, Patience};
 use self::streams::Streams;
 use super::{Drain, ServerSettings};
 use crate::Service;
+use crate::head::HeadLimits;
+use crate::pipe::PipeBody;
 use crate::rewind::Rewind;
+use crate::transport::BodyTimeouts;
 use bytes::BytesMut;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,8 +37,6 @@ const MAX_LOCAL_RESETS: usize = 128;
 /// Streams that a client may take back before they are answered, if they are also more than half of all: hyper's own
 /// limit sees only those that it has not handed to us yet, which a slower flood stays below (CVE-2023-44487).
 const MAX_TAKEN_BACK: u64 = 200;
-/// How long the farewell to a client that floods us may take.
-const DISMISSAL: Duration = Duration::from_millis(100);
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
@@ -59,7 +60,6 @@ struct Activity {
     taken_back: AtomicU64,
     /// There are too many of those: no more requests are handed on.
     flooded: AtomicBool,
-    flood: Notify,
     /// As many requests were served as one connection may bring.
     full: Notify,
 }
@@ -67,6 +67,7 @@ struct Activity {
 /// Notes that its stream was taken back if it is dropped before there is an answer.
 struct Awaited {
     activity: Arc<Activity>,
+    streams: Streams,
     answered: bool,
 }
 
@@ -78,7 +79,7 @@ impl Drop for Awaited {
         let taken_back = self.activity.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
         if taken_back > MAX_TAKEN_BACK && taken_back * 2 > self.activity.served.load(Ordering::Relaxed) {
             self.activity.flooded.store(true, Ordering::Relaxed);
-            self.activity.flood.notify_one();
+            self.streams.flood();
         }
     }
 }
@@ -109,6 +110,50 @@ impl Drop for OpenStream {
     }
 }
 
+/// Takes the requests of one connection from hyper.
+struct Acceptor<S> {
+    service: S,
+    activity: Arc<Activity>,
+    streams: Streams,
+    timeouts: BodyTimeouts,
+    limits: HeadLimits,
+    most_at_once: usize,
+    most: u64,
+}
+
+impl<S: Service> Acceptor<S> {
+    fn accept(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> impl Future<Output = Result<http::Response<PipeBody>, BodyError>> + use<S> {
+        let open = self.activity.open();
+        if self.activity.served.load(Ordering::Relaxed) >= self.most {
+            self.activity.full.notify_one();
+        }
+        let (reply, answer) = oneshot::channel();
+        // Work for streams that were reset counts until it ends (CVE-2025-8671).
+        let is_busy = self.activity.open.load(Ordering::Relaxed) > self.most_at_once * 2;
+        // Without somebody to answer it, the stream is reset.
+        if !is_busy && !self.activity.flooded.load(Ordering::Relaxed) {
+            let (service, streams) = (self.service.clone(), self.streams.clone());
+            let (timeouts, limits) = (self.timeouts.clone(), self.limits.clone());
+            tokio::spawn(async move {
+                let _open = open;
+                stream::answer(request, service, reply, &streams, timeouts, &limits).await;
+            });
+        }
+        let awaited =
+            Awaited { activity: self.activity.clone(), streams: self.streams.clone(), answered: false };
+        async move {
+            // The whole of it, so that it is dropped with this.
+            let mut awaited = awaited;
+            let answer = answer.await;
+            awaited.answered = true;
+            answer.map_err(|_| BodyError::Incomplete)
+        }
+    }
+}
+
 /// Serves the connection until it ends.
 pub(super) async fn serve<IO, S>(
     io: IO,
@@ -127,38 +172,19 @@ pub(super) async fn serve<IO, S>(
         last_end: AtomicU64::new(0),
         taken_back: AtomicU64::new(0),
         flooded: AtomicBool::new(false),
-        flood: Notify::new(),
         full: Notify::new(),
     });
-    let streams = activity.clone();
-    let (timeouts, limits) = (settings.body.clone(), settings.head.clone());
-    let (most_at_once, most) = (settings.max_concurrent_streams as usize, settings.max_requests);
-    let seen = Streams::default();
-    let guarded = seen.clone();
-    let handler = service_fn(move |request: http::Request<Incoming>| {
-        let (service, stream) = (service.clone(), streams.open());
-        let (timeouts, limits, seen) = (timeouts.clone(), limits.clone(), seen.clone());
-        if streams.served.load(Ordering::Relaxed) >= most {
-            streams.full.notify_one();
-        }
-        let (reply, answer) = oneshot::channel();
-        // Work for streams that were reset counts until it ends (CVE-2025-8671).
-        let is_busy = streams.open.load(Ordering::Relaxed) > most_at_once * 2;
-        // Without somebody to answer it, the stream is reset.
-        if !streams.flooded.load(Ordering::Relaxed) && !is_busy {
-            tokio::spawn(async move {
-                let _stream = stream;
-                stream::answer(request, service, reply, &seen, timeouts, &limits).await;
-            });
-        }
-        let awaited = Awaited { activity: streams.clone(), answered: false };
-        async move {
-            let mut awaited = awaited;
-            let answer = answer.await;
-            awaited.answered = true;
-            answer.map_err(|_| BodyError::Incomplete)
-        }
-    });
+    let streams = Streams::default();
+    let acceptor = Acceptor {
+        service,
+        activity: activity.clone(),
+        streams: streams.clone(),
+        timeouts: settings.body.clone(),
+        limits: settings.head.clone(),
+        most_at_once: settings.max_concurrent_streams as usize,
+        most: settings.max_requests,
+    };
+    let handler = service_fn(move |request| acceptor.accept(request));
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -174,12 +200,9 @@ pub(super) async fn serve<IO, S>(
     if settings.websocket {
         builder.enable_connect_protocol();
     }
-    let patience = Patience {
-        frame: settings.header,
-        data: settings.body.idle,
-        write: settings.body.write_stall,
-    };
-    let io = Guard::new(Rewind::new(first, io), guarded, patience);
+    let patience =
+        Patience { frame: settings.header, data: settings.body.idle, write: settings.body.write_stall };
+    let io = Guard::new(Rewind::new(first, io), streams, patience);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut leaving: Option<Instant> = None;
@@ -189,12 +212,6 @@ pub(super) async fn serve<IO, S>(
             _ = connection.as_mut() => return,
             () = drain.on(), if leaving.is_none() => {}
             () = activity.full.notified(), if leaving.is_none() => {}
-            () = activity.flood.notified() => {
-                connection.as_mut().graceful_shutdown();
-                // It is over in any case.
-                let _ = tokio::time::timeout(DISMISSAL, connection).await;
-                return;
-            }
             _ = tick.tick() => {
                 let served = activity.served.load(Ordering::Relaxed);
                 let limit = if served == 0 { settings.first_byte } else { settings.idle };

@@ -3,7 +3,7 @@
 //! hyper bounds streams, header lists, CONTINUATION and small DATA, but answers any number of PING, SETTINGS, PRIORITY
 //! and WINDOW_UPDATE frames (CVE-2019-9512, -9513, -9515), and refuses any number of streams.
 
-use super::frames::{CONTINUATION, DATA, HEADERS, Head, PING, RST_STREAM};
+use super::frames::{CONTINUATION, DATA, END_STREAM, HEADERS, Head, PADDED, PING, RST_STREAM};
 use std::time::{Duration, Instant};
 
 /// Frames beyond requests and their bodies that a client may send at once; as many pings again.
@@ -25,6 +25,15 @@ const LEAST_DATA: u32 = 5;
 /// Streams that we reset before the connection ends, if they are also more than those we answered: those that a client
 /// opens beyond its limit, and those that it makes us reset (CVE-2025-8671).
 const MAX_RESETS: u32 = 1000;
+
+/// Whether a frame of DATA may hold hardly any: less than the smallest message of a call (five bytes in gRPC), and not a
+/// body's last (CVE-2019-9518).
+fn is_petty(frame: &Head) -> bool {
+    /// What padding can take of a frame: its length in one byte, and as many as that can say.
+    const PADDING: u32 = 256;
+    let padding = if frame.flags & PADDED == 0 { 0 } else { PADDING };
+    frame.length < LEAST_DATA + padding && frame.flags & END_STREAM == 0
+}
 
 /// So many of one sort of frame.
 #[derive(Debug)]
@@ -72,7 +81,8 @@ impl Budget {
     /// Whether the client may send this frame, and goes on after what it made us do.
     pub(super) fn admits(&mut self, frame: &Head) -> bool {
         let is_allowed = match frame.kind {
-            HEADERS | DATA => true,
+            HEADERS => true,
+            DATA => !is_petty(frame) || self.frames.take(),
             PING => self.pings.take(),
             _ => self.frames.take(),
         };
@@ -114,7 +124,8 @@ mod tests {
     fn frames_that_ask_for_nothing_are_few_unless_we_send() {
         let (window, ping) = (frame(8, 4), frame(PING, 8));
         let mut budget = Budget::new();
-        let many = |budget: &mut Budget, frame: &Head| (0..2 * BURST).take_while(|_| budget.admits(frame)).count();
+        let many =
+            |budget: &mut Budget, frame: &Head| (0..2 * BURST).take_while(|_| budget.admits(frame)).count();
         assert_eq!(many(&mut budget, &window), 500);
         assert_eq!(many(&mut budget, &ping), 500);
         budget.sends(&frame(DATA, 3 * 1024));
@@ -127,7 +138,18 @@ mod tests {
         }
         assert_eq!((many(&mut budget, &window), many(&mut budget, &ping)), (0, 0));
         // Requests and their bodies are no part of it.
-        assert!((0..2000).all(|_| budget.admits(&frame(HEADERS, 1)) && budget.admits(&frame(DATA, 1))));
+        assert!((0..2000).all(|_| budget.admits(&frame(HEADERS, 1)) && budget.admits(&frame(DATA, 5))));
+    }
+
+    #[test]
+    fn b15_pieces_of_a_body_that_hold_hardly_anything_are_few() {
+        let mut budget = Budget::new();
+        let mut many = |frame: Head| (0..2 * BURST).take_while(|_| budget.admits(&frame)).count();
+        assert_eq!(many(Head { flags: END_STREAM, ..frame(DATA, 0) }), 1000);
+        assert_eq!(many(frame(DATA, 5)), 1000);
+        assert_eq!(many(Head { flags: PADDED, ..frame(DATA, 300) }), 1000);
+        assert_eq!(many(Head { flags: PADDED, ..frame(DATA, 255) }), 500);
+        assert_eq!((many(frame(DATA, 4)), many(frame(DATA, 0))), (0, 0));
     }
 
     #[test]

@@ -6,13 +6,13 @@
 
 use super::budget::Budget;
 use super::frames::{
-    COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, Frames,
-    GOAWAY, HAS_PRIORITY, HEAD, HEADERS, Head, MAX_PAYLOAD, PADDED, PREFACE, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE,
-    Piece, RST_STREAM, STREAM_CLOSED,
+    COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR,
+    Frames, GOAWAY, HAS_PRIORITY, HEAD, HEADERS, Head, MAX_PAYLOAD, PADDED, PREFACE, PRIORITY,
+    PROTOCOL_ERROR, PUSH_PROMISE, Piece, RST_STREAM, STREAM_CLOSED,
 };
 use super::hpack::Decoder;
 use super::note::Note;
-use super::streams::Streams;
+use super::streams::{Order, Streams};
 use crate::timer::Wait;
 use bytes::{Buf, BytesMut};
 use std::collections::BTreeSet;
@@ -163,7 +163,8 @@ impl<IO> Guard<IO> {
             return Ok(());
         }
         let ends = head.flags & END_STREAM != 0;
-        let is_open = if ends { self.unended.remove(&head.stream) } else { self.unended.contains(&head.stream) };
+        let is_open =
+            if ends { self.unended.remove(&head.stream) } else { self.unended.contains(&head.stream) };
         if is_open { Ok(()) } else { Err(STREAM_CLOSED) }
     }
 
@@ -322,19 +323,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let mut scratch = [const { MaybeUninit::uninit() }; READ];
         while this.ready.is_empty() && this.dismissed.is_none() {
             if this.incoming.is_between()
                 && this.open.is_none()
-                && let Poll::Ready(stream) = this.streams.poll_stalled(cx)
+                && let Poll::Ready(order) = this.streams.poll_order(cx)
             {
-                this.reset(stream);
+                match order {
+                    Order::Reset(stream) => this.reset(stream),
+                    Order::Dismiss => this.dismiss(cx, ENHANCE_YOUR_CALM),
+                }
                 break;
             }
             let mut read = ReadBuf::uninit(&mut scratch);

@@ -1,7 +1,7 @@
 //! Our head from hyper's.
 
-use crate::head::{HeadLimits, lists, parse_length};
 use super::note::Note;
+use crate::head::{HeadLimits, lists, parse_length};
 use portcullis_http::{
     Framing, Host, Malformed, Method, Rejection, RequestHead, TargetError, Upgrade, Version,
 };

@@ -89,7 +89,7 @@ mod tests {
             let code = start + symbols.iter().position(|symbol| symbol == byte).unwrap() as u64;
             bits.extend((0..*length).rev().map(|at| code >> at & 1 == 1));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push(true);
         }
         bits.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | u8::from(*bit))).collect()

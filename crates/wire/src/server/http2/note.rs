@@ -31,7 +31,7 @@ impl Note {
 
     /// Takes it from a head.
     pub(super) fn take(fields: &mut http::HeaderMap) -> Option<Self> {
-        let last = fields.get_all(NAME).iter().last().cloned();
+        let last = fields.get_all(NAME).iter().next_back().cloned();
         fields.remove(NAME);
         let value = last?;
         let mut words = value.to_str().ok()?.split(' ');
@@ -57,7 +57,10 @@ mod tests {
         assert_eq!((name, usize::from(value[0])), (NAME.as_bytes(), value.len() - 1));
         let mut fields = http::HeaderMap::new();
         fields.append(NAME, http::HeaderValue::from_static("1 http 0"));
-        assert_eq!(Note::take(&mut fields), Some(Note { stream: 1, scheme: Some(Scheme::Http), fragment: false }));
+        assert_eq!(
+            Note::take(&mut fields),
+            Some(Note { stream: 1, scheme: Some(Scheme::Http), fragment: false })
+        );
         fields.append(NAME, http::HeaderValue::from_static("1 http 0"));
         fields.append(NAME, http::HeaderValue::from_bytes(&value[1..]).unwrap());
         assert_eq!(Note::take(&mut fields), Some(note));

@@ -22,9 +22,20 @@ struct State {
     streams: HashMap<u32, Stream>,
     /// Those that are to be reset.
     stalled: Vec<u32>,
-    /// Who resets them.
+    /// The client is to go.
+    flooded: bool,
+    /// Who sees to both.
     reader: Option<Waker>,
     gone: bool,
+}
+
+/// What the guard is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Have this stream reset.
+    Reset(u32),
+    /// End the connection.
+    Dismiss,
 }
 
 /// The streams of one connection that have an answer under way. The lock is never held across a wait.
@@ -60,11 +71,23 @@ impl Streams {
         state.streams.values_mut().filter_map(|stream| stream.waiting.take()).for_each(Waker::wake);
     }
 
-    /// The next stream that is to be reset.
-    pub(super) fn poll_stalled(&self, cx: &mut Context<'_>) -> Poll<u32> {
+    /// Has the client dismissed.
+    pub(super) fn flood(&self) {
         let mut state = self.lock();
+        state.flooded = true;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
+        let mut state = self.lock();
+        if state.flooded {
+            return Poll::Ready(Order::Dismiss);
+        }
         if let Some(number) = state.stalled.pop() {
-            return Poll::Ready(number);
+            return Poll::Ready(Order::Reset(number));
         }
         state.reader = Some(cx.waker().clone());
         Poll::Pending
