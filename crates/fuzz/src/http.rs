@@ -204,6 +204,7 @@ fn forwarded(received: &Fields, head: RequestHead, trusted: &TrustedProxies) {
         address: ClientAddress::resolve(peer.ip(), received, trusted),
         scheme: Scheme::Https,
         server_name: None,
+        certificate: None,
         listener: "main".into(),
     };
     let trace = TraceContext::continue_from(received.get("traceparent"), true);

@@ -33,6 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every fuzz target.
 pub const TARGETS: &[Target] = &[
+    ("config_pem", config::pem),
     ("config_toml", config::toml),
     ("contract_inflate", contract::inflate),
     ("contract_json", contract::json),

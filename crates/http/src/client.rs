@@ -1,5 +1,6 @@
 //! Where a request comes from.
 
+use crate::ClientCertificate;
 use crate::Fields;
 use crate::forwarded::{ForwardedHeader, Hop};
 use ipnet::IpNet;
@@ -39,6 +40,8 @@ pub struct Client {
     pub scheme: Scheme,
     /// The server name it asked for in the TLS handshake.
     pub server_name: Option<Arc<str>>,
+    /// The certificate it showed there.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The listener it came in by.
     pub listener: Arc<str>,
 }

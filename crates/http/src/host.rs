@@ -53,6 +53,12 @@ impl Host {
         self.port
     }
 
+    /// Whether it is an address, not a name.
+    #[must_use]
+    pub fn is_address(&self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+
     /// Whether no host was given (HTTP/1.0).
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -105,13 +105,16 @@ fn by_prefix(lower: &[u8]) -> Option<Kind> {
             _ => None,
         };
     }
-    const IDENTITY: [&[u8]; 6] = [
+    const IDENTITY: [&[u8]; 9] = [
         b"x-consumer-",
         b"x-authenticated-",
         b"x-client-cert",
         b"x-ssl-",
         b"ssl-client-",
         b"x-client-verify",
+        b"x-client-dn",
+        b"x-arr-clientcert",
+        b"x-amzn-mtls-",
     ];
     IDENTITY.iter().any(|prefix| lower.starts_with(prefix)).then_some(Kind::Identity)
 }
@@ -409,6 +412,34 @@ mod tests {
         let long = format!("x-consumer-{}", "a".repeat(60));
         assert_eq!(kind(long.as_bytes(), false), Some(Kind::Identity));
         assert_eq!(kind("a".repeat(100).as_bytes(), true), None);
+    }
+
+    #[test]
+    fn e6_certificates_of_clients_are_ours_to_tell() {
+        for name in [
+            "Client-Cert",
+            "client-cert-chain",
+            "X-Forwarded-Client-Cert",
+            "X-Client-Cert",
+            "X-Client-Cert-Chain",
+            "X-Client-DN",
+            "X-Client-Verify",
+            "SSL-Client-Cert",
+            "ssl-client-s-dn",
+            "X-SSL-Client-Verify",
+            "X-SSL-Cert",
+            "X-ARR-ClientCert",
+            "X-Amzn-Mtls-Clientcert-Leaf",
+            "X-Forwarded-Tls-Client-Cert-Info",
+        ] {
+            let mut sent = head(&[(name, "forged"), ("Accept", "*/*")]);
+            request(&mut sent, false).unwrap();
+            assert_eq!(names(&sent.fields), ["Accept"], "{name}");
+            assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
+            assert_eq!(request(&mut head(&[("Connection", name)]), false), Err(Malformed::Field), "{name}");
+            let twin = name.replacen('-', "_", 1);
+            assert_eq!(check_names(&head(&[(&twin, "x")]).fields), Err(Malformed::FieldName), "{twin}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 mod body;
 mod budget;
+mod certificate;
 mod client;
 mod exchange;
 mod fields;
@@ -37,6 +38,7 @@ mod template;
 
 pub use body::{BodyError, Frame};
 pub use budget::{Budget, Held};
+pub use certificate::ClientCertificate;
 pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use exchange::{Exchange, Params};
 pub use fields::{Fields, InvalidField, is_token, is_value};

@@ -83,6 +83,8 @@ pub enum Malformed {
     Duplicate,
     /// The message breaks HTTP/2's rules for it.
     Http2,
+    /// `:scheme` or an absolute-form target says another scheme than the connection has.
+    Scheme,
 }
 
 /// Why a caller is not known.
@@ -225,6 +227,8 @@ pub enum Rejection {
     Firewall { rule: u32, phase: u8, status: u16, location: Option<String> },
     /// 401: the caller is not known; `challenge` is the `WWW-Authenticate` field's value.
     Unauthenticated { failure: AuthFailure, challenge: String },
+    /// 403: the client showed no certificate in the TLS handshake.
+    CertificateRequired,
     /// 403: the caller is known and may not; `challenge` names the scope it lacks (RFC 6750 §3.1).
     Forbidden { challenge: Option<String> },
     /// 503: the keys to judge credentials with cannot be had.
@@ -267,7 +271,7 @@ impl Rejection {
             Rejection::Misdirected => 421,
             Rejection::NoRoute => 404,
             Rejection::MethodNotAllowed { .. } => 405,
-            Rejection::AddressDenied | Rejection::Forbidden { .. } => 403,
+            Rejection::AddressDenied | Rejection::CertificateRequired | Rejection::Forbidden { .. } => 403,
             Rejection::Firewall { status, .. } => *status,
             Rejection::Unauthenticated { .. } => 401,
             Rejection::RateLimited { .. } => 429,
@@ -301,6 +305,7 @@ impl Rejection {
             Rejection::AddressDenied => "address_denied",
             Rejection::Firewall { .. } => "firewall",
             Rejection::Unauthenticated { .. } => "unauthenticated",
+            Rejection::CertificateRequired => "certificate_required",
             Rejection::Forbidden { .. } => "forbidden",
             Rejection::KeysUnavailable => "keys_unavailable",
             Rejection::RateLimited { .. } => "rate_limited",
@@ -335,6 +340,7 @@ impl Rejection {
             Rejection::AddressDenied => "Your address is not allowed here",
             Rejection::Firewall { .. } => "The request was refused by the firewall",
             Rejection::Unauthenticated { .. } => "Valid credentials are required",
+            Rejection::CertificateRequired => "A client certificate is required",
             Rejection::Forbidden { .. } => "The credentials do not allow this",
             Rejection::KeysUnavailable => "Credentials cannot be checked at the moment",
             Rejection::RateLimited { .. } => "Too many requests",
@@ -368,7 +374,9 @@ impl Rejection {
             Rejection::NoRoute | Rejection::MethodNotAllowed { .. } => Stage::Route,
             Rejection::AddressDenied => Stage::Address,
             Rejection::Firewall { .. } => Stage::Firewall,
-            Rejection::Unauthenticated { .. } | Rejection::KeysUnavailable => Stage::Authenticate,
+            Rejection::Unauthenticated { .. }
+            | Rejection::CertificateRequired
+            | Rejection::KeysUnavailable => Stage::Authenticate,
             Rejection::Forbidden { .. } => Stage::Authorize,
             Rejection::RateLimited { .. } | Rejection::LimitUnavailable => Stage::Rate,
             Rejection::BodyTooLarge | Rejection::OverBudget => Stage::Body,
@@ -460,6 +468,7 @@ impl Malformed {
             Malformed::Target(error) => error.as_str(),
             Malformed::Duplicate => "duplicate_field",
             Malformed::Http2 => "http2",
+            Malformed::Scheme => "scheme",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One reading of the request target, made before anything else looks at it.
 
+use crate::client::Scheme;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -15,6 +16,7 @@ use std::fmt;
 pub struct Target {
     path: String,
     query: Option<String>,
+    scheme: Option<Scheme>,
     authority: Option<String>,
     asterisk: bool,
     /// What a strict reading would have refused in the path, and in the query.
@@ -137,8 +139,8 @@ impl Target {
         if raw == b"*" {
             return Ok(Target { asterisk: true, path: "*".to_owned(), ..Target::default() });
         }
-        let (authority, path) = split_authority(head)?;
-        let mut target = Target { authority: authority.map(str::to_owned), ..Target::default() };
+        let (scheme, authority, path) = split_authority(head)?;
+        let mut target = Target { scheme, authority: authority.map(str::to_owned), ..Target::default() };
         target.query = query.strip_prefix(b"?").map(encode_query_bytes);
         if query.iter().any(beyond) {
             target.tolerated.query = Some(TargetError::Byte);
@@ -183,6 +185,12 @@ impl Target {
         query_value(self.query.as_deref()?, name)
     }
 
+    /// The scheme of an absolute-form target.
+    #[must_use]
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.scheme
+    }
+
     /// The authority of an absolute-form target.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
@@ -196,21 +204,21 @@ impl Target {
     }
 }
 
-/// Parts an absolute-form target into authority and the rest; others have no authority.
-fn split_authority(raw: &str) -> Result<(Option<&str>, &str), TargetError> {
+/// Parts an absolute-form target into scheme, authority and the rest; others have neither of the first two.
+fn split_authority(raw: &str) -> Result<(Option<Scheme>, Option<&str>, &str), TargetError> {
     if raw.starts_with('/') {
-        return Ok((None, raw));
+        return Ok((None, None, raw));
     }
     let (scheme, rest) = raw.split_once("://").ok_or(TargetError::Form)?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(TargetError::Form);
-    }
+    let known = [Scheme::Http, Scheme::Https];
+    let scheme = known.into_iter().find(|known| scheme.eq_ignore_ascii_case(known.as_str()));
+    let scheme = scheme.ok_or(TargetError::Form)?;
     let end = rest.find('/').unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
     if authority.is_empty() {
         return Err(TargetError::Form);
     }
-    Ok((Some(authority), rest))
+    Ok((Some(scheme), Some(authority), rest))
 }
 
 fn canonical_path(path: &str) -> Result<String, TargetError> {

@@ -1,7 +1,7 @@
-//! Who is calling: the guard that reads a bearer token.
+//! Who is calling: the guard that reads a bearer token and looks at the client's certificate.
 
 use crate::token::Token;
-use crate::{Moment, Provider, TokenError};
+use crate::{CertificateRule, Moment, Provider, TokenError};
 use portcullis_http::{AuthFailure, Exchange, Fields, Guard, Malformed, Principal, Rejection};
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +20,14 @@ impl std::error::Error for InvalidRealm {}
 
 /// A route's plan for authentication, and the guard that carries it out. It reads exactly one
 /// `Authorization: Bearer …` (RFC 6750 §2.1; never a query or a form), finds the provider that the token's
-/// `iss` names among the route's, and writes the caller into the exchange.
+/// `iss` names among the route's, and writes the caller into the exchange. A route may want a client certificate as well
+/// or instead; where both are there, the token says who calls.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     providers: Arc<[Arc<Provider>]>,
     required: bool,
     realm: Arc<str>,
+    certificate: Option<Arc<CertificateRule>>,
 }
 
 impl Authenticator {
@@ -43,7 +45,14 @@ impl Authenticator {
         if !realm.bytes().all(plain) {
             return Err(InvalidRealm);
         }
-        Ok(Authenticator { providers: providers.into_iter().collect(), required, realm: realm.into() })
+        let providers = providers.into_iter().collect();
+        Ok(Authenticator { providers, required, realm: realm.into(), certificate: None })
+    }
+
+    /// The plan, with a client certificate as well. Without providers the certificate alone says who calls.
+    #[must_use]
+    pub fn with_certificate(self, rule: CertificateRule) -> Self {
+        Authenticator { certificate: Some(Arc::new(rule)), ..self }
     }
 
     /// The providers the route believes.
@@ -55,11 +64,17 @@ impl Authenticator {
     /// Judges the request at a given moment; [`Guard::check`] does it now.
     ///
     /// # Errors
-    /// [`Rejection::Unauthenticated`] (401), [`Rejection::KeysUnavailable`] (503), or
-    /// [`Rejection::Malformed`] (400) for credentials that stand twice.
+    /// [`Rejection::Unauthenticated`] (401), [`Rejection::KeysUnavailable`] (503), [`Rejection::Malformed`] (400) for
+    /// credentials that stand twice, or what [`CertificateRule::judge`] says.
     pub async fn check_at(&self, exchange: &mut Exchange, now: Moment) -> Result<(), Rejection> {
         // Only this guard says who calls; nothing that ran before is taken over.
         exchange.principal = None;
+        if let Some(rule) = &self.certificate {
+            exchange.principal = rule.judge(exchange.client.certificate.as_deref())?;
+            if self.providers.is_empty() {
+                return Ok(());
+            }
+        }
         let Some(text) = bearer(&exchange.request.fields).map_err(|error| self.refuse(error))? else {
             return if self.required {
                 Err(self.refuse(Refusal::Failure(AuthFailure::Missing)))

@@ -4,7 +4,7 @@
 //! and keys, from the configuration, a file or a URL. Keys from URLs live in the process's [`KeyStore`], outside
 //! the snapshot, so that a reload keeps them. A route that wants callers has an [`Authenticator`]: it takes the
 //! one bearer token of a request apart, finds the provider its issuer names, verifies signature and claims,
-//! and writes the caller into the exchange. The route's [`Authorizer`] then says whether that caller may, and
+//! and writes the caller into the exchange; a [`CertificateRule`] does the same by client certificate. The route's [`Authorizer`] then says whether that caller may, and
 //! makes the [`Permit`] without which nothing is forwarded. [`write_identity`] tells the upstream who calls,
 //! and [`mint`] makes tokens for development.
 //!
@@ -41,6 +41,7 @@
 
 mod authenticate;
 mod authorize;
+mod certificate;
 mod error;
 mod fetch;
 mod forward;
@@ -58,6 +59,7 @@ mod token;
 
 pub use authenticate::{Authenticator, InvalidRealm};
 pub use authorize::{Authorizer, AuthorizerError, AuthorizerSettings, ClaimRule, Permit};
+pub use certificate::CertificateRule;
 pub use error::TokenError;
 pub use fetch::KeyStoreError;
 pub use forward::write_identity;

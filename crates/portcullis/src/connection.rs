@@ -1,6 +1,7 @@
 //! What every request of one client connection shares.
 
-use portcullis_http::Scheme;
+use crate::tls::TlsPlan;
+use portcullis_http::{ClientCertificate, Scheme};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,5 +13,9 @@ pub(crate) struct Connection {
     pub(crate) scheme: Scheme,
     /// The name that the client asked for in the TLS handshake.
     pub(crate) server_name: Option<Arc<str>>,
+    /// The certificate that it showed there.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// What the handshake was made with.
+    pub(crate) tls: Option<Arc<TlsPlan>>,
     pub(crate) listener: Arc<str>,
 }

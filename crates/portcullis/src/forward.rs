@@ -10,6 +10,7 @@ use portcullis_http::{
     Version,
 };
 use portcullis_identity::{Permit, write_identity};
+use portcullis_tls::ClientCertFields;
 use portcullis_upstream::Lease;
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
@@ -67,12 +68,14 @@ pub(crate) struct Origin<'a> {
     pub(crate) inherited: &'a Inherited,
     /// Our name in `Via`.
     pub(crate) via: &'a str,
+    /// What the upstream is told of the caller's certificate.
+    pub(crate) client_cert: ClientCertFields,
 }
 
 /// The fields that a call to any upstream carries: the host, those of the client's that pass, and what the gateway
 /// says of itself, the client and the caller.
 pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fields) {
-    let Origin { exchange, inherited, via } = origin;
+    let Origin { exchange, inherited, via, client_cert } = origin;
     // A client of HTTP/1.0 may name no host; our own name is as good as any then.
     let host = if exchange.host.is_empty() { via.to_owned() } else { exchange.host.to_string() };
     out.append_parsed(b"host", host.as_bytes());
@@ -83,6 +86,9 @@ pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fi
     }
     hygiene::set_forwarding(exchange, inherited, via, out);
     write_identity(exchange.principal.as_deref(), out);
+    if let Some(certificate) = &exchange.client.certificate {
+        client_cert.write(certificate, out);
+    }
 }
 
 /// The request as the upstream gets it.

@@ -3,10 +3,10 @@
 use crate::connection::Connection;
 use crate::pipeline::Gateway;
 use crate::snapshot::{ListenerPlan, Snapshots};
+use crate::tls::Opened;
 use portcullis_http::Scheme;
-use portcullis_telemetry::{HandshakeFailure, InFlight, ListenerMetrics};
-use portcullis_wire::IoStream;
-use portcullis_wire::server::{Drain, Protocol, serve};
+use portcullis_telemetry::{HandshakeFailure, InFlight};
+use portcullis_wire::server::{Drain, serve};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 
 /// Connections that wait in the kernel for each socket.
 const BACKLOG: i32 = 1024;
@@ -135,9 +134,10 @@ fn begin(
         let guard = Open { _permits: permits, _counted: open };
         // Small answers must not wait for an acknowledgement; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
-        if let Some((io, protocol, server_name)) = open_stream(stream, &plan).await {
+        if let Some(Opened { io, protocol, server_name, certificate }) = open_stream(stream, &plan).await {
             let scheme = if plan.tls.is_some() { Scheme::Https } else { Scheme::Http };
-            let connection = Connection { peer, local, scheme, server_name, listener: plan.name.clone() };
+            let (listener, tls) = (plan.name.clone(), plan.tls.clone());
+            let connection = Connection { peer, local, scheme, server_name, certificate, tls, listener };
             let gateway = Gateway::new(snapshots, connection);
             serve(io, protocol, plan.settings.clone(), gateway, drain).await;
         }
@@ -151,39 +151,20 @@ struct Open {
     _counted: InFlight,
 }
 
-/// The TLS handshake, where the listener has TLS. ALPN alone chooses the protocol then.
-async fn open_stream(
-    stream: TcpStream,
-    plan: &ListenerPlan,
-) -> Option<(IoStream, Protocol, Option<Arc<str>>)> {
+/// The TLS handshake, where the listener has TLS.
+async fn open_stream(stream: TcpStream, plan: &ListenerPlan) -> Option<Opened> {
     let Some(tls) = &plan.tls else {
-        return Some((IoStream::Plain(stream), Protocol::Detect, None));
+        return Some(Opened::in_clear(stream));
     };
-    let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
-    match tokio::time::timeout(plan.handshake, handshake).await {
-        Ok(Ok(stream)) => {
-            let (_, session) = stream.get_ref();
-            let protocol =
-                if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-            let server_name = session.server_name().map(Into::into);
-            Some((IoStream::Tls(Box::new(stream.into())), protocol, server_name))
+    match tokio::time::timeout(plan.handshake, tls.handshake(stream)).await {
+        Ok(Ok(opened)) => Some(opened),
+        Ok(Err(why)) => {
+            plan.metrics.handshake_failed(why);
+            None
         }
-        Ok(Err(error)) => failed(&plan.metrics, classify(&error)),
-        Err(_) => failed(&plan.metrics, HandshakeFailure::Timeout),
-    }
-}
-
-/// A client that went away is not one that spoke nonsense.
-fn classify(error: &io::Error) -> HandshakeFailure {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            HandshakeFailure::Closed
+        Err(_) => {
+            plan.metrics.handshake_failed(HandshakeFailure::Timeout);
+            None
         }
-        _ => HandshakeFailure::Protocol,
     }
-}
-
-fn failed<T>(metrics: &ListenerMetrics, why: HandshakeFailure) -> Option<T> {
-    metrics.handshake_failed(why);
-    None
 }

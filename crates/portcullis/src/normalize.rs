@@ -2,10 +2,11 @@
 
 use crate::connection::Connection;
 use crate::snapshot::Snapshot;
+use crate::tls::TlsPlan;
 use portcullis_http::hygiene::{self, Inherited};
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, Host, Malformed, Method, Rejection, RequestHead, RequestId,
-    Target, TraceContext, Version,
+    Scheme, Target, TraceContext, Version,
 };
 
 /// A request that was read, or why it could not be.
@@ -38,6 +39,7 @@ pub(crate) fn normalize(snapshot: &Snapshot, connection: &Connection, mut head: 
                 address,
                 scheme: connection.scheme,
                 server_name: connection.server_name.clone(),
+                certificate: connection.certificate.clone(),
                 listener: connection.listener.clone(),
             };
             let mut exchange = Exchange::new(head, target, host, client, id, trace);
@@ -83,10 +85,14 @@ fn read(
     if target.is_asterisk() && head.method != Method::Options {
         return Err(Rejection::Malformed(Malformed::RequestLine));
     }
+    // A proxy that ends TLS may speak of `https` in clear; what came over TLS was never `http` (matrix B8).
+    let scheme = head.scheme.or(target.scheme());
+    if connection.scheme == Scheme::Https && scheme == Some(Scheme::Http) {
+        return Err(Rejection::Malformed(Malformed::Scheme));
+    }
     let host = read_host(head, &target)?;
-    if let Some(name) = &connection.server_name
-        && !host.is_empty()
-        && !host.name().eq_ignore_ascii_case(name)
+    if let Some(tls) = &connection.tls
+        && !(tls.serves(connection.server_name.as_deref(), &host) && is_welcome(snapshot, connection, tls))
     {
         return Err(Rejection::Misdirected);
     }
@@ -94,6 +100,19 @@ fn read(
     let received = if snapshot.inspects { head.fields.clone() } else { Fields::default() };
     hygiene::request(head, trusted).map_err(Rejection::Malformed)?;
     Ok(Read { target, host, received })
+}
+
+/// Whether the client would get this connection now. Where the listener asks other clients than it did when the connection
+/// began, a client that is no longer among them must not go on with it; it may try again with another.
+fn is_welcome(snapshot: &Snapshot, connection: &Connection, began: &TlsPlan) -> bool {
+    match snapshot.listener(&connection.listener) {
+        Some(listener) => {
+            let now = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+            began.still_admits(connection.certificate.as_deref(), now)
+        }
+        // It takes no more connections, but those that it has are served.
+        None => true,
+    }
 }
 
 /// The authority: `Host`, with which that of an absolute-form target must agree (matrix A31).

@@ -113,7 +113,7 @@ async fn stages<D: Downstream>(
         let answer = options::nothing();
         return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
     }
-    let origin = Origin { exchange, inherited, via: &snapshot.via };
+    let origin = Origin { exchange, inherited, via: &snapshot.via, client_cert: route.client_cert };
     let answer = match &route.action {
         Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,
         Action::Compose(plan) => {

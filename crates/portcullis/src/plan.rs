@@ -22,6 +22,7 @@ use portcullis_http::{Fields, Frame, Template, Tolerance};
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{Counter, RouteMetrics, TargetMetrics, UpstreamMetrics};
+use portcullis_tls::ClientCertFields;
 use portcullis_upstream::{Upstream, Upstreams};
 use portcullis_waf::OverlaySettings;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub(crate) struct RoutePlan {
     pub(crate) firewall: Option<FirewallPlan>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) authorize: Authorizer,
+    /// What the upstream is told of the caller's certificate.
+    pub(crate) client_cert: ClientCertFields,
     pub(crate) rate: Option<RatePlan>,
     pub(crate) body: BodyPlan,
     pub(crate) contract: Contract,
@@ -186,6 +189,7 @@ impl Compiler<'_> {
             cors: CorsPlan::new(route),
             authenticate,
             authorize,
+            client_cert: guards::client_cert(route.auth.as_ref()),
             rate: rate(self.shared, Some(&route.name), &route.rate_limit)?,
             body: BodyPlan {
                 buffered: held,

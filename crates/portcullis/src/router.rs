@@ -339,6 +339,7 @@ mod tests {
             address: ClientAddress { ip: address.ip(), peer_trusted: false },
             scheme: Scheme::Http,
             server_name: None,
+            certificate: None,
             listener: "public".into(),
         };
         let target = Target::parse(target.as_bytes()).unwrap();

@@ -5,6 +5,7 @@ use crate::plan::{self, RoutePlan};
 use crate::router::Router;
 use crate::rules::{self, Rules};
 use crate::shared::Shared;
+use crate::tls::TlsPlan;
 use arc_swap::ArcSwap;
 use portcullis_config::{Config, ResponseHeaders};
 use portcullis_diag::{Diagnostics, SourceMap};
@@ -63,7 +64,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<TlsPlan>>,
     pub(crate) handshake: Duration,
     /// One permit for each connection, where the listener has a limit of its own.
     pub(crate) connections: Option<Arc<Semaphore>>,
@@ -202,6 +203,10 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
         files.extend(
             tls.certificates.iter().flat_map(|pair| [pair.certificate.as_path(), pair.key.as_path()]),
         );
+        let clients = tls.client_auth.iter();
+        files.extend(
+            clients.flat_map(|auth| auth.crl_files.iter().chain([&auth.ca_file])).map(PathBuf::as_path),
+        );
     }
     for tls in config.upstream.values().filter_map(|upstream| upstream.tls.as_ref()) {
         files.extend([&tls.ca_file, &tls.certificate, &tls.key].into_iter().flatten().map(PathBuf::as_path));
@@ -263,7 +268,9 @@ impl Snapshot {
         }
         let mut listeners = Vec::with_capacity(config.listener.len());
         for listener in &config.listener {
-            listeners.extend(keep(&mut errors, plan::listener(&config, listener, shared)).map(Arc::new));
+            let before = previous.and_then(|snapshot| snapshot.listener(&listener.name));
+            let plan = plan::listener(&config, listener, shared, before.as_deref());
+            listeners.extend(keep(&mut errors, plan).map(Arc::new));
         }
         let firewall_log = keep(&mut errors, plan::firewall_log(&config, shared, &rules)).flatten();
         let coarse_rate = keep(&mut errors, plan::rate(shared, None, &config.rate_limit)).flatten();
@@ -275,7 +282,9 @@ impl Snapshot {
             ));
         }
         let odd = routes.iter().filter_map(|route| crate::selftest::plain_request(route));
-        let warnings = warnings.into_iter().chain(odd).collect();
+        let doubtful = listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let doubtful = doubtful.flat_map(|tls| tls.warnings.iter().cloned());
+        let warnings = warnings.into_iter().chain(odd).chain(doubtful).collect();
         Ok(Snapshot {
             warnings,
             hash,

@@ -146,8 +146,10 @@ pub enum HandshakeFailure {
     Timeout,
     /// The client went away.
     Closed,
-    /// What it sent is no TLS, or it and we share no version, cipher suite, protocol or certificate.
+    /// What it sent is no TLS, or it and we share no version, cipher suite or protocol.
     Protocol,
+    /// The client's certificate is missing or not good.
+    Certificate,
 }
 
 impl HandshakeFailure {
@@ -158,6 +160,7 @@ impl HandshakeFailure {
             HandshakeFailure::Timeout => "timeout",
             HandshakeFailure::Closed => "closed",
             HandshakeFailure::Protocol => "protocol",
+            HandshakeFailure::Certificate => "certificate",
         }
     }
 }

@@ -71,6 +71,8 @@ impl Response {
 pub struct RawClient {
     stream: Buffered<Box<dyn Duplex>>,
     socket: TcpStream,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
 }
 
 impl RawClient {
@@ -80,7 +82,7 @@ impl RawClient {
     /// When nobody listens there.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let socket = open(address)?;
-        Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket })
+        Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket, scheme: "http" })
     }
 
     /// Connects over TLS and completes the handshake. `protocols` are offered by ALPN.
@@ -93,15 +95,26 @@ impl RawClient {
         authority: &Authority,
         protocols: &[&str],
     ) -> io::Result<Self> {
+        Self::connect_with(address, server_name, Arc::new(authority.client_config(protocols)))
+    }
+
+    /// Connects over TLS as a configuration says and completes the handshake.
+    ///
+    /// # Errors
+    /// As [`RawClient::connect_tls`].
+    pub fn connect_with(
+        address: SocketAddr,
+        server_name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<Self> {
         let mut socket = open(address)?;
         let name = server_name.to_owned().try_into().map_err(io::Error::other)?;
-        let config = Arc::new(authority.client_config(protocols));
         let mut session = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
         let stream = rustls::StreamOwned::new(session, socket.try_clone()?);
-        Ok(RawClient { stream: Buffered::new(Box::new(stream)), socket })
+        Ok(RawClient { stream: Buffered::new(Box::new(stream)), socket, scheme: "https" })
     }
 
     /// Sends these bytes.

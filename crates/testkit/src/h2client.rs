@@ -175,8 +175,12 @@ impl H2Client {
         fields: &[(&str, &str)],
         end: bool,
     ) -> io::Result<u32> {
-        let mut all =
-            vec![(":method", method), (":scheme", "http"), (":authority", authority), (":path", path)];
+        let mut all = vec![
+            (":method", method),
+            (":scheme", self.raw.scheme),
+            (":authority", authority),
+            (":path", path),
+        ];
         all.extend_from_slice(fields);
         self.open(&all, end)
     }

@@ -49,5 +49,6 @@ pub use gateway::{Gateway, GatewayBuilder, Ports, free_port};
 pub use h2::{H2Origin, H2Request};
 pub use h2client::{H2Client, H2Frame, H2Stream, PREFACE};
 pub use origin::{KEPT_BODY, Origin, OriginBuilder, Received};
+pub use rcgen;
 pub use suite::{absent, suite};
 pub use tls::{Authority, Identity};

@@ -1,7 +1,13 @@
 //! Certificates made for a test.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, RevocationReason, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs;
@@ -74,27 +80,124 @@ impl Authority {
         Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
     }
 
+    /// A certificate as these parameters say, whatever they say.
+    ///
+    /// # Panics
+    /// When they cannot be written down.
+    #[must_use]
+    pub fn issue_as(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// An authority below this one, as these parameters say: its certificate is part of what its holders show.
+    ///
+    /// # Panics
+    /// When the parameters cannot be written down.
+    #[must_use]
+    pub fn subordinate(&self, params: CertificateParams) -> Self {
+        let key = KeyPair::generate().expect("a key can be made");
+        let pem = params.signed_by(&key, &self.issuer).expect("the authority signs").pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A revocation list in PEM: these serial numbers, and the year in which it ends.
+    ///
+    /// # Panics
+    /// When it cannot be signed.
+    #[must_use]
+    pub fn revocation_list(&self, serials: &[u64], until: i32) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("the authority signs").pem().expect("it is PEM")
+    }
+
+    /// A client's configuration that trusts this authority alone, shows this identity where it is asked for one, and offers
+    /// these protocols.
+    ///
+    /// # Panics
+    /// As [`Authority::client_config`].
+    #[must_use]
+    pub fn client_config_as(&self, identity: &Identity, protocols: &[&str]) -> rustls::ClientConfig {
+        let mut config = self.client_config(protocols);
+        config.client_auth_cert_resolver = Arc::new(Shown(identity.certified_key()));
+        config
+    }
+
     /// A client's configuration that trusts this authority alone and offers these protocols.
     ///
     /// # Panics
     /// When the authority's certificate is not valid.
     #[must_use]
     pub fn client_config(&self, protocols: &[&str]) -> rustls::ClientConfig {
+        let mut config = self.client_config_for(rustls::DEFAULT_VERSIONS);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// A client's configuration that trusts this authority alone and speaks these versions.
+    ///
+    /// # Panics
+    /// As [`Authority::client_config`].
+    #[must_use]
+    pub fn client_config_for(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in certificates(&self.pem) {
             roots.add(certificate).expect("the authority's certificate is valid");
         }
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
+        rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("the provider has these versions")
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        config
+            .with_no_client_auth()
+    }
+}
+
+/// Shows a certificate whatever the server says it would take.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
 impl Identity {
+    /// The identity with these certificates behind its own.
+    #[must_use]
+    pub fn with_chain(mut self, pem: &str) -> Self {
+        self.certificate_pem.push_str(pem);
+        self
+    }
+
+    /// As rustls wants it; whether key and certificate fit is not looked at.
+    fn certified_key(&self) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("the key is valid");
+        let key = aws_lc_rs::sign::any_supported_type(&key).expect("the key can sign");
+        Arc::new(CertifiedKey::new(certificates(&self.certificate_pem), key))
+    }
+
     /// A server's configuration that offers these protocols.
     ///
     /// # Panics

@@ -21,6 +21,13 @@ impl Checker<'_> {
                 self.file(&format!("{path}.certificate"), Some(&pair.certificate));
                 self.file(&format!("{path}.key"), Some(&pair.key));
             }
+            if let Some(auth) = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()) {
+                let path = format!("listener[{at}].tls.client_auth");
+                self.file(&format!("{path}.ca_file"), Some(&auth.ca_file));
+                for (index, file) in auth.crl_files.iter().enumerate() {
+                    self.file(&format!("{path}.crl_files[{index}]"), Some(file));
+                }
+            }
         }
         if !config.admin.listen.ip().is_loopback() {
             let message =

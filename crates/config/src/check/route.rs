@@ -192,6 +192,10 @@ impl Checker<'_> {
             );
         }
         self.scopes(path, auth);
+        self.client_certificate(path, auth);
+        if auth.providers.is_empty() {
+            return;
+        }
         let asks = [
             ("scopes", !auth.scopes.is_empty()),
             ("any_scope", !auth.any_scope.is_empty()),
@@ -217,6 +221,53 @@ impl Checker<'_> {
             let diagnostic = self.error(codes::UNSAFE, &at, message);
             let diagnostic = self.also(diagnostic, &required, "this lets them pass");
             self.push(&[&at, &required], diagnostic);
+        }
+    }
+
+    /// Somebody must be able to say who calls, and what only tokens have must not be asked of certificates.
+    fn client_certificate(&mut self, path: &str, auth: &Auth) {
+        let providers = format!("{path}.auth.providers");
+        let Some(certificate) = &auth.client_certificate else {
+            if auth.providers.is_empty() {
+                let at = format!("{path}.auth");
+                let message = "nothing says how callers prove who they are";
+                let diagnostic = self.error(codes::MISSING_FIELD, &at, message);
+                self.push(&[&at], diagnostic.help("give `providers` or `client_certificate`"));
+            }
+            return;
+        };
+        let at = format!("{path}.auth.client_certificate");
+        let asks = |listener: &crate::model::Listener| {
+            listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some())
+        };
+        if !self.config.listener.iter().any(asks) {
+            let diagnostic = self
+                .error(codes::CONFLICT, &at, "no listener asks for client certificates")
+                .help("add `[listener.tls.client_auth]` with `mode = \"optional\"` and a `ca_file`");
+            self.push(&[&at, "listener"], diagnostic);
+        }
+        if !auth.providers.is_empty() {
+            return;
+        }
+        let tokens = [
+            ("scopes", !auth.scopes.is_empty()),
+            ("any_scope", !auth.any_scope.is_empty()),
+            ("roles", !auth.roles.is_empty()),
+            ("audience", auth.audience.is_some()),
+        ];
+        for (field, _) in tokens.into_iter().filter(|(_, asked)| *asked) {
+            let field = format!("{path}.auth.{field}");
+            let diagnostic = self
+                .error(codes::CONFLICT, &field, "only tokens have this, and the route takes none")
+                .help("give `providers`, or ask by `claims` or `client_certificate`");
+            self.push(&[&field, &providers], diagnostic);
+        }
+        if !certificate.required && !auth.claims.is_empty() {
+            let (claims, required) = (format!("{path}.auth.claims"), format!("{at}.required"));
+            let message = "`claims` means nothing where callers without a certificate pass";
+            let diagnostic = self.error(codes::UNSAFE, &claims, message);
+            let diagnostic = self.also(diagnostic, &required, "this lets them pass");
+            self.push(&[&claims, &required], diagnostic);
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ClientAuth;
 use crate::value::{ByteSize, Timeout};
 
 /// A socket that takes requests, with or without TLS.
@@ -45,6 +46,8 @@ pub struct ListenerTls {
     /// The oldest version spoken.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// Client certificates (mutual TLS). Without it none is asked for.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// A certificate chain and its private key.

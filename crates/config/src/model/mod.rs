@@ -4,6 +4,7 @@
 //! into the JSON Schema, from which come the reference page and the validation of the file.
 
 mod body;
+mod client_auth;
 mod compose;
 mod cors;
 mod firewall;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
+pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
 pub use compose::{Compose, Part};
 pub use cors::Cors;
 pub use firewall::{

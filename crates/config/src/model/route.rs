@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, Body, BodyMode, Compose, Cors, Response, RouteFirewall, Trailers, UpgradeProtocol};
+use super::{
+    Addresses, Body, BodyMode, ClientCertificate, Compose, Cors, Response, RouteFirewall, Trailers,
+    UpgradeProtocol,
+};
 use crate::value::{
     ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate, RateKey, Regex,
     Timeout,
@@ -207,10 +210,13 @@ pub enum EncodedPath {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// Names of `[identity.NAME]` tables whose tokens are taken.
-    #[schemars(length(min = 1))]
+    /// Names of `[identity.NAME]` tables whose tokens are taken. None: callers are known by their certificates alone.
+    #[serde(default)]
     pub providers: Vec<String>,
-    /// Whether a token must be there. With `false` a request without one passes as anonymous; a bad token is
+    /// The client certificate that the connection must have, besides a token where `providers` are given: then the token
+    /// says who calls.
+    pub client_certificate: Option<ClientCertificate>,
+    /// Whether a token of `providers` must be there. With `false` a request without one passes as anonymous; a bad token is
     /// refused all the same.
     #[serde(default = "required")]
     pub required: bool,

@@ -6,6 +6,7 @@
 
 mod address;
 mod amount;
+mod fingerprint;
 mod firewall;
 mod origin;
 mod pattern;
@@ -16,6 +17,7 @@ mod token;
 pub(crate) use address::socket_schema;
 pub use address::{Cidr, HostPort};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
+pub use fingerprint::Fingerprint;
 pub use firewall::{AuditParts, Share, StatusRange};
 pub use origin::OriginPattern;
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
@@ -110,6 +112,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "audit-parts" => of::<AuditParts>(text),
         "byte-size" => of::<ByteSize>(text),
         "cidr" => of::<Cidr>(text),
+        "fingerprint" => of::<Fingerprint>(text),
         "header-name" => of::<HeaderName>(text),
         "header-value" => of::<HeaderValue>(text),
         "host-pattern" => of::<HostPattern>(text),

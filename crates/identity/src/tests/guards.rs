@@ -27,6 +27,7 @@ fn exchange(fields: &[(&str, &str)]) -> Exchange {
         address: ClientAddress { ip: peer.ip(), peer_trusted: false },
         scheme: Scheme::Https,
         server_name: None,
+        certificate: None,
         listener: "public".into(),
     };
     let trace = TraceContext::continue_from(None, false);

@@ -20,6 +20,7 @@ pub(crate) fn exchange(peer: &str, target: &str, fields: &[(&str, &str)]) -> Exc
         address: ClientAddress::resolve(peer, &head.fields, &trusted),
         scheme: Scheme::Http,
         server_name: None,
+        certificate: None,
         listener: "public".into(),
     };
     Exchange::new(

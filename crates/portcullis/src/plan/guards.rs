@@ -8,13 +8,14 @@ use portcullis_contract::{
 };
 use portcullis_http::{Exchange, Rejection};
 use portcullis_identity::{
-    Algorithm, Authenticator, Authorizer, AuthorizerSettings, ClaimRule, JwksSource, KeyMaterial, Provider,
-    ProviderSettings, Secret, StaticKey,
+    Algorithm, Authenticator, Authorizer, AuthorizerSettings, CertificateRule, ClaimRule, JwksSource,
+    KeyMaterial, Provider, ProviderSettings, Secret, StaticKey,
 };
 use portcullis_limits::{
     AddressList, AddressSet, Key, Limit, LocalStore, OnFailure, Quota, RateLimiter, Verdict,
 };
 use portcullis_telemetry::LimitMetrics;
+use portcullis_tls::ClientCertFields;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -178,12 +179,18 @@ pub(super) fn auth(
         .iter()
         .map(|name| providers.get(name).cloned().ok_or_else(|| format!("there is no identity `{name}`")));
     let known = known.collect::<Result<Vec<_>, _>>()?;
-    let authenticator = Authenticator::new(known, auth.required, realm).map_err(|error| error.to_string())?;
+    let mut authenticator =
+        Authenticator::new(known, auth.required, realm).map_err(|error| error.to_string())?;
+    if let Some(certificate) = &auth.client_certificate {
+        authenticator = authenticator.with_certificate(certificate_rule(certificate));
+    }
     let conditions = !auth.scopes.is_empty()
         || !auth.any_scope.is_empty()
         || !auth.roles.is_empty()
         || !auth.claims.is_empty();
-    if !auth.required && !conditions && auth.audience.is_none() {
+    let certified = auth.client_certificate.as_ref().is_some_and(|certificate| certificate.required);
+    let known = certified || (auth.required && !auth.providers.is_empty());
+    if !known && !conditions && auth.audience.is_none() {
         return Ok((Some(authenticator), Authorizer::open()));
     }
     let settings = AuthorizerSettings {
@@ -201,6 +208,24 @@ pub(super) fn auth(
     };
     let authorizer = Authorizer::new(settings, realm).map_err(|error| error.to_string())?;
     Ok((Some(authenticator), authorizer))
+}
+
+fn certificate_rule(certificate: &config::ClientCertificate) -> CertificateRule {
+    CertificateRule {
+        required: certificate.required,
+        uris: certificate.uris.clone(),
+        dns_names: certificate.dns_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        fingerprints: certificate.fingerprints.iter().map(|print| print.as_str().to_owned()).collect(),
+    }
+}
+
+/// What a route's upstream is told of its callers' certificates.
+pub(super) fn client_cert(auth: Option<&config::Auth>) -> ClientCertFields {
+    match auth.and_then(|auth| auth.client_certificate.as_ref()).map(|certificate| certificate.forward) {
+        None | Some(config::ForwardCertificate::None) => ClientCertFields::None,
+        Some(config::ForwardCertificate::Certificate) => ClientCertFields::Certificate,
+        Some(config::ForwardCertificate::Chain) => ClientCertFields::Chain,
+    }
 }
 
 /// What a route's request bodies must be.

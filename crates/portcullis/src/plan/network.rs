@@ -2,7 +2,7 @@
 
 use crate::shared::Shared;
 use crate::snapshot::ListenerPlan;
-use crate::tls;
+use crate::tls::TlsPlan;
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_http::{ForwardedHeader, TrustedProxies};
@@ -24,7 +24,7 @@ pub(crate) fn trusted_proxies(server: &config::Server) -> TrustedProxies {
     TrustedProxies::new(server.trusted_proxies.iter().map(|cidr| cidr.get()), header)
 }
 
-/// Compiles a listener.
+/// Compiles a listener; its sessions can be resumed as those of its predecessor, where the same clients are asked.
 ///
 /// # Errors
 /// Certificates and keys that cannot be used.
@@ -32,8 +32,11 @@ pub(crate) fn listener(
     config: &Config,
     listener: &config::Listener,
     shared: &Shared,
+    previous: Option<&ListenerPlan>,
 ) -> Result<ListenerPlan, Vec<String>> {
-    let tls = listener.tls.as_ref().map(|tls| tls::server_config(config, tls, listener.http2).map(Arc::new));
+    let previous = previous.and_then(|plan| plan.tls.as_deref());
+    let tls =
+        listener.tls.as_ref().map(|tls| TlsPlan::compile(config, listener, tls, previous).map(Arc::new));
     let tls = tls.transpose().map_err(|error| vec![format!("listener `{}`: {error}", listener.name)])?;
     let (timeouts, limits) = (&listener.timeouts, &listener.limits);
     let settings = ServerSettings {
