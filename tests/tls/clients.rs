@@ -1,6 +1,6 @@
 //! Client certificates: what listeners ask for, what routes want, what upstreams are told (matrix E3, E6).
 
-use crate::support::{BINARY, failures, gateway_with, get, h2, hello};
+use crate::support::{BINARY, gateway_with, get, h2, hello, wait_for_failures};
 use portcullis_testkit::rcgen::{CertificateParams, DnType, SanType, SerialNumber};
 use portcullis_testkit::{Authority, Gateway, Identity, Origin, RawClient};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn e7_a_listener_that_requires_a_certificate_takes_no_other_handshake() {
     assert!(get(gateway.tls(), "a.test", "/x", &config(&server, None)).is_err());
     let strange = Authority::new().issue_as(&client(None, 1));
     assert!(get(gateway.tls(), "a.test", "/x", &config(&server, Some(&strange))).is_err());
-    assert_eq!(failures(&gateway, "certificate"), 2.0);
+    wait_for_failures(&gateway, "certificate", |count| count == 2.0);
     assert_eq!(origin.count(), 1);
 }
 
@@ -173,7 +173,7 @@ fn a_certificate_is_a_consumer() {
     let (origin, server, clients) = (hello(), Authority::new(), Authority::new());
     let route = r#"
         auth.client_certificate = {}
-        rate_limit = [{ rate = "2/hour", key = "consumer" }]
+        rate_limit = [{ rate = "2/h", key = "consumer" }]
     "#;
     let gateway = gateway(&origin, &server, &clients, OPTIONAL, route);
     let ask =
@@ -200,7 +200,7 @@ fn a_token_and_a_certificate_can_both_be_wanted() {
     "#;
     let gateway = gateway(&origin, &server, &clients, OPTIONAL, route);
     let token = std::process::Command::new(BINARY)
-        .args(["token", "-c", "gateway.toml", "--provider", "idp", "--subject", "alice"])
+        .args(["token", "-c", "gateway.toml", "--identity", "idp", "--sub", "alice"])
         .current_dir(gateway.folder())
         .output()
         .unwrap();

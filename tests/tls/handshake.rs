@@ -1,6 +1,6 @@
 //! Versions, names and protocols: what a handshake settles, and what it leaves open (matrix B8, E2 to E4).
 
-use crate::support::{BINARY, failures, gateway, h2, hello};
+use crate::support::{BINARY, gateway, h2, hello, wait_for_failures};
 use portcullis_testkit::{Authority, Gateway, H2Client, PREFACE, RawClient};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use std::io::{Read as _, Write as _};
@@ -119,7 +119,7 @@ fn alpn_alone_chooses_the_protocol() {
     client.send("GET /x HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();
     let answer = client.rest().unwrap_or_default();
     assert!(!answer.windows(5).any(|bytes| bytes == b"HTTP/"), "{}", String::from_utf8_lossy(&answer));
-    let only_h1 = gateway(&origin, &authority, "http2 = false");
+    let only_h1 = crate::support::gateway(&origin, &authority, "http2 = false");
     assert!(RawClient::connect_tls(only_h1.tls(), "a.test", &authority, &["h2"]).is_err());
     let mut client =
         RawClient::connect_tls(only_h1.tls(), "a.test", &authority, &["h2", "http/1.1"]).unwrap();
@@ -140,7 +140,7 @@ fn clear_text_and_silence_on_a_tls_port() {
     let mut client = RawClient::connect(gateway.tls()).unwrap();
     client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
     assert!(client.is_closed());
-    assert_eq!(failures(&gateway, "timeout"), 2.0);
+    wait_for_failures(&gateway, "timeout", |count| count == 2.0);
     assert_eq!(origin.count(), 0);
 }
 

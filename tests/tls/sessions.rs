@@ -147,8 +147,7 @@ fn e5_tickets_are_short_lived_and_allow_no_early_data() {
     let address = gateway.tls().to_string();
     let shown = |version: &str| {
         let script = format!(
-            "(printf 'GET /x HTTP/1.1\\r\\nhost: a.test\\r\\n\\r\\n'; sleep 0.5) | openssl s_client -connect {address} -servername a.test -{version} -quiet -msg 2>/dev/null >/dev/null; \
-             (printf 'GET /x HTTP/1.1\\r\\nhost: a.test\\r\\n\\r\\n'; sleep 0.5) | openssl s_client -connect {address} -servername a.test -{version} -sess_out {version}.session 2>&1"
+            "(printf 'GET /x HTTP/1.1\\r\\nhost: a.test\\r\\nconnection: close\\r\\n\\r\\n'; sleep 0.5) | openssl s_client -connect {address} -servername a.test -{version} -sess_out {version}.session 2>&1"
         );
         let run =
             std::process::Command::new("sh").args(["-c", &script]).current_dir(gateway.folder()).output();

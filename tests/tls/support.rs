@@ -87,8 +87,8 @@ pub(crate) fn h2(address: SocketAddr, name: &str, config: rustls::ClientConfig) 
     H2Client::start(RawClient::connect_with(address, name, Arc::new(config))?)
 }
 
-/// How often handshakes have failed for this reason.
-pub(crate) fn failures(gateway: &Gateway, reason: &str) -> f64 {
+/// Waits until so many handshakes have failed for this reason.
+pub(crate) fn wait_for_failures(gateway: &Gateway, reason: &str, wanted: impl FnMut(f64) -> bool) {
     let series = format!("portcullis_tls_handshake_failures_total{{listener=\"tls\",reason=\"{reason}\"}}");
-    gateway.sample(&series).unwrap_or(0.0)
+    gateway.wait_for_sample(&series, wanted);
 }
