@@ -8,3 +8,4 @@ mod raw;
 mod scan;
 mod sessions;
 mod support;
+mod swap;

@@ -5,7 +5,7 @@ use portcullis_testkit::{Authority, RawClient, suite};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HANDSHAKE: u8 = 22;
 
@@ -197,4 +197,57 @@ fn e9_updates_of_keys_without_end_are_cut() {
     let mut client = RawClient::connect_tls(gateway.tls(), "a.test", &authority, &[]).unwrap();
     client.send("GET /x HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();
     assert_eq!(client.response().unwrap().status(), 200, "it serves on");
+}
+
+/// Handshakes that begin at once.
+const BURST: usize = 800;
+
+#[test]
+fn e9_a_burst_of_handshakes_does_not_hold_up_open_connections() {
+    let (origin, authority) = (hello(), Authority::new());
+    let gateway = gateway(&origin, &authority, "");
+    let mut client = RawClient::connect_tls(gateway.tls(), "a.test", &authority, &["http/1.1"]).unwrap();
+    let mut ask = || {
+        let began = Instant::now();
+        client.send("GET /x HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();
+        assert_eq!(client.response().unwrap().status(), 200);
+        began.elapsed().as_secs_f64() * 1000.0
+    };
+    let _ = ask();
+    let quiet = ask();
+    // A ClientHello that was made once costs the sender nothing, and us a key exchange and a signature.
+    let session =
+        rustls::ClientConnection::new(Arc::new(authority.client_config(&[])), "a.test".try_into().unwrap());
+    let mut hello = Vec::new();
+    session.unwrap().write_tls(&mut hello).unwrap();
+    let mut sockets: Vec<TcpStream> =
+        (0..BURST).map(|_| TcpStream::connect(gateway.tls()).unwrap()).collect();
+    let began = Instant::now();
+    for socket in &mut sockets {
+        socket.write_all(&hello).unwrap();
+    }
+    let answered = |sockets: &[TcpStream]| {
+        let is_answered = |socket: &&TcpStream| {
+            socket.set_nonblocking(true).unwrap();
+            socket.peek(&mut [0]).is_ok()
+        };
+        sockets.iter().filter(is_answered).count()
+    };
+    let before = answered(&sockets);
+    let beside = ask();
+    let waited = answered(&sockets) - before;
+    for socket in &mut sockets {
+        socket.set_nonblocking(false).unwrap();
+        let mut first = [0];
+        socket.read_exact(&mut first).unwrap();
+        assert_eq!(first, [HANDSHAKE]);
+    }
+    let all = began.elapsed().as_secs_f64() * 1000.0;
+    suite(
+        "tls handshake burst",
+        &format!(
+            "{BURST} at once in {all:.0} ms; a request beside them in {beside:.1} ms (quiet {quiet:.1}), behind {waited}"
+        ),
+    );
+    assert!(waited < BURST / 2, "it waited for {waited} of {BURST} handshakes");
 }

@@ -1,7 +1,7 @@
 //! Sessions that are resumed, and what they must not carry over (matrix E5, E9).
 
 use crate::clients::client;
-use crate::support::{gateway, gateway_with, hello};
+use crate::support::{BINARY, gateway, gateway_with, hello};
 use portcullis_testkit::{Authority, Gateway, Identity, RawClient};
 use rustls::HandshakeKind;
 use std::io::{Read as _, Write as _};
@@ -119,6 +119,41 @@ fn e9_a_resumed_session_knows_its_client_and_outlives_no_revocation() {
         let other = self::config(&server, version, Some(&other));
         assert_eq!(get(gateway.tls(), "a.test", "/x", &other).unwrap(), (HandshakeKind::Full, 200));
     }
+}
+
+/// The configuration's listener `tls` a second time, at the other port and with `client_auth`, before the first of its routes.
+fn with_second_listener(text: &str, address: SocketAddr, client_auth: &str) -> String {
+    let listener = format!(
+        "[[listener]]\nname = \"second\"\naddress = \"{address}\"\n[listener.tls]\n{client_auth}\n\
+         certificates = [{{ certificate = \"exact.crt\", key = \"exact.key\" }}]\n"
+    );
+    text.replacen("[upstream.origin]", &format!("{listener}[upstream.origin]"), 1)
+}
+
+#[test]
+fn e9_a_ticket_is_no_good_at_another_listener() {
+    let (origin, server, clients) = (hello(), Authority::new(), Authority::new());
+    let first = gateway_with(&origin, &server, &[("clients.crt", clients.pem())], ["", "", ""]);
+    let ports = first.ports();
+    let text = std::fs::read_to_string(first.folder().join("gateway.toml")).unwrap();
+    let second = "client_auth.ca_file = \"clients.crt\"";
+    let text = with_second_listener(&text, ports.public, second);
+    let gateway = ["default", "exact", "wild"].into_iter().fold(Gateway::builder(BINARY), |builder, name| {
+        let read = |end: &str| std::fs::read(first.folder().join(format!("{name}.{end}"))).unwrap();
+        builder.file(&format!("{name}.crt"), read("crt")).file(&format!("{name}.key"), read("key"))
+    });
+    let gateway = gateway.file("clients.crt", clients.pem());
+    drop(first);
+    let gateway = gateway.start_at(ports, &text);
+    for version in VERSIONS {
+        let mut client = rustls::ClientConfig::clone(&config(&server, version, None));
+        client.resumption = rustls::client::Resumption::store(Arc::new(OneForAll::default()));
+        let client = Arc::new(client);
+        assert_eq!(get(gateway.tls(), "a.test", "/x", &client).unwrap(), (HandshakeKind::Full, 200));
+        // There, a session without a certificate would be a way around it.
+        assert!(get(gateway.public(), "a.test", "/x", &client).is_err());
+    }
+    assert_eq!(origin.count(), 2);
 }
 
 #[test]
