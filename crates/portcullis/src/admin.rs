@@ -78,6 +78,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
             "last_reload": admin.status.last_reload(),
         },
         "key_sets": key_sets,
+        "certificates": snapshot.shared.acme.status(),
     });
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()

@@ -41,15 +41,20 @@ pub(crate) async fn reject<D: Downstream>(
     send(head, body, downstream).await
 }
 
-/// Answers 204 with the fields that the exchange has for its answer, where no route has a say.
-pub(crate) async fn nothing<D: Downstream>(
+/// Answers with what the gateway itself has to say where no route has a say.
+pub(crate) async fn whole<D: Downstream>(
     snapshot: &Snapshot,
     exchange: &Exchange,
+    status: u16,
+    body: Bytes,
     downstream: &mut D,
 ) -> Sent {
-    let mut head = ResponseHead::new(204);
+    let mut head = ResponseHead::new(status);
+    if !body.is_empty() {
+        head.fields.append_parsed(b"content-type", b"application/octet-stream");
+    }
     own_fields(snapshot, Subject::Exchange(exchange), &mut head.fields);
-    send(head, Bytes::new(), downstream).await
+    send(head, body, downstream).await
 }
 
 /// What every answer of the gateway's own carries.

@@ -157,7 +157,7 @@ async fn open_stream(stream: TcpStream, plan: &ListenerPlan) -> Option<Opened> {
         return Some(Opened::in_clear(stream));
     };
     match tokio::time::timeout(plan.handshake, tls.handshake(stream)).await {
-        Ok(Ok(opened)) => Some(opened),
+        Ok(Ok(opened)) => opened,
         Ok(Err(why)) => {
             plan.metrics.handshake_failed(why);
             None

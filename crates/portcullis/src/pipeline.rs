@@ -1,5 +1,6 @@
 //! The way of a request, from its head to the last byte of its answer. Order exists here and nowhere else.
 
+use crate::acme;
 use crate::answer;
 use crate::body;
 use crate::composed;
@@ -15,6 +16,7 @@ use crate::record::{Record, Subject};
 use crate::respond::{self, respond};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::tunnel::{self, Reply, Tunnel};
+use bytes::Bytes;
 use portcullis_http::hygiene::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
@@ -46,6 +48,10 @@ async fn pass<D: Downstream>(
     downstream: &mut D,
     record: &mut Record,
 ) -> Result<(), Rejection> {
+    if let Some(proof) = acme::answer(&snapshot.shared.acme, exchange) {
+        record.sent(answer::whole(snapshot, exchange, 200, proof, downstream).await);
+        return Ok(());
+    }
     if exchange.target.is_asterisk() {
         return about_server(snapshot, exchange, downstream, record).await;
     }
@@ -172,7 +178,7 @@ async fn about_server<D: Downstream>(
         rate.check(exchange).await?;
     }
     options::server(&mut exchange.answer_fields);
-    record.sent(answer::nothing(snapshot, exchange, downstream).await);
+    record.sent(answer::whole(snapshot, exchange, 204, Bytes::new(), downstream).await);
     Ok(())
 }
 

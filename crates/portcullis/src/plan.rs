@@ -1,5 +1,6 @@
 //! Compiling configuration into what the stages of the pipeline read: one plan for each route.
 
+mod acme;
 mod compose;
 mod firewall;
 mod guards;

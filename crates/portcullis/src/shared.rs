@@ -1,5 +1,6 @@
 //! What outlives every snapshot: a reload resets none of it.
 
+use crate::acme::Manager;
 use portcullis_config::Config;
 use portcullis_http::Budget;
 use portcullis_identity::KeyStore;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) rates: Arc<LocalStore>,
     pub(crate) keys: KeyStore,
     pub(crate) budget: Budget,
+    /// Certificates that the gateway orders itself.
+    pub(crate) acme: Arc<Manager>,
     /// One permit for each client connection.
     pub(crate) connections: Arc<Semaphore>,
     /// The same for listeners with a limit of their own, by name and limit.
@@ -52,6 +55,7 @@ impl Shared {
             rates: Arc::new(LocalStore::new(COUNTED_CALLERS)),
             keys: KeyStore::new(None).map_err(|error| error.to_string())?,
             budget,
+            acme: Arc::default(),
             connections: Arc::new(Semaphore::new(config.server.max_connections as usize)),
             listener_connections: Mutex::default(),
         })

@@ -1,5 +1,6 @@
 //! One immutable compiled configuration, and the one place from which it is read.
 
+use crate::acme::Managed;
 use crate::inputs::Inputs;
 use crate::plan::{self, RoutePlan};
 use crate::router::Router;
@@ -65,6 +66,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<TlsPlan>>,
+    /// The certificate that it gets by ACME.
+    pub(crate) acme: Option<Arc<Managed>>,
     pub(crate) handshake: Duration,
     /// One permit for each connection, where the listener has a limit of its own.
     pub(crate) connections: Option<Arc<Semaphore>>,
@@ -207,6 +210,7 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
         files.extend(
             clients.flat_map(|auth| auth.crl_files.iter().chain([&auth.ca_file])).map(PathBuf::as_path),
         );
+        files.extend(tls.acme.iter().filter_map(|acme| acme.ca_file.as_deref()));
     }
     for tls in config.upstream.values().filter_map(|upstream| upstream.tls.as_ref()) {
         files.extend([&tls.ca_file, &tls.certificate, &tls.key].into_iter().flatten().map(PathBuf::as_path));
@@ -320,8 +324,11 @@ impl Snapshot {
         }
     }
 
-    /// Fetches the key sets that are not there yet, so that the first request need not wait for them.
+    /// Fetches the key sets that are not there yet, so that the first request need not wait for them, and sees to it that
+    /// certificates are ordered.
     pub(crate) fn warm_up(&self) {
+        let managed: Vec<_> = self.listeners.iter().filter_map(|listener| listener.acme.clone()).collect();
+        self.shared.acme.follow(&managed);
         for provider in &self.providers {
             let provider = provider.clone();
             tokio::spawn(async move { provider.warm_up(Moment::now()).await });

@@ -5,11 +5,12 @@ mod server_name;
 
 pub(crate) use handshake::Opened;
 
+use crate::acme::{self, Managed};
 use portcullis_config::{Certificate, ClientAuthMode, Config, Listener, ListenerTls, TlsVersion};
 use portcullis_http::{ClientCertificate, Host};
 use portcullis_tls::{ClientAuth, ClientAuthSettings, HostNames, Validity, is_stale, pem, validity};
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -44,6 +45,7 @@ impl TlsPlan {
         config: &Config,
         listener: &Listener,
         tls: &ListenerTls,
+        managed: Option<Arc<Managed>>,
         previous: Option<&TlsPlan>,
     ) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -66,7 +68,14 @@ impl TlsPlan {
             TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
             TlsVersion::Tls13 => &[&version::TLS13],
         };
-        let default_names = HostNames::of(resolver.default_certificate().ok_or("no certificate")?);
+        let default =
+            resolver.default_certificate().or(managed.as_deref().and_then(Managed::default_certificate));
+        let default_names = HostNames::of(default.ok_or("no certificate")?);
+        let validated = managed.as_deref().and_then(Managed::protocol);
+        let resolver: Arc<dyn ResolvesServerCert> = match managed {
+            Some(managed) => Arc::new(acme::Resolver::new(managed, resolver)),
+            None => Arc::new(resolver),
+        };
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
@@ -74,7 +83,7 @@ impl TlsPlan {
             Some(auth) => builder.with_client_cert_verifier(auth.verifier()),
             None => builder.with_no_client_auth(),
         };
-        let mut server = builder.with_cert_resolver(Arc::new(resolver));
+        let mut server = builder.with_cert_resolver(resolver);
         server.ticketer = ticketer(client_auth.as_ref(), previous)?;
         // Only tickets, since their age is bounded: sessions in a store would be good for as long as it holds them.
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -87,6 +96,7 @@ impl TlsPlan {
         } else {
             vec![b"http/1.1".to_vec()]
         };
+        server.alpn_protocols.extend(validated.map(<[u8]>::to_vec));
         Ok(TlsPlan {
             config: Arc::new(server),
             client_auth,

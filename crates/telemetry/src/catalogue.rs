@@ -101,6 +101,10 @@ catalogue! {
         "Connections of clients that were accepted."
     TLS_HANDSHAKE_FAILURES Counter "portcullis_tls_handshake_failures_total" ["listener" "reason"]
         "TLS handshakes of clients that did not complete."
+    ACME_CERTIFICATE_EXPIRY Gauge "portcullis_acme_certificate_expiry_timestamp_seconds" ["listener"]
+        "When the certificate that a listener got by ACME ends, in seconds since 1970; 0 until there is one."
+    ACME_ORDERS Counter "portcullis_acme_orders_total" ["listener" "result"]
+        "Orders of certificates by ACME that came to an end."
     BUFFERED_BODY_BYTES Gauge "portcullis_buffered_body_bytes" []
         "Bytes of request and response bodies held in memory."
     BUFFERED_BODY_LIMIT_BYTES Gauge "portcullis_buffered_body_limit_bytes" []

@@ -90,6 +90,17 @@ impl std::fmt::Debug for TargetMetrics {
     }
 }
 
+/// Tells of the certificate that a listener gets by ACME.
+#[derive(Clone, Debug)]
+pub struct AcmeMetrics {
+    /// When it ends, in seconds since 1970; 0 until there is one.
+    pub expiry: IntGauge,
+    /// Orders that brought one.
+    pub succeeded: IntCounter,
+    /// Orders that failed.
+    pub failed: IntCounter,
+}
+
 /// Counts the calls to one upstream, and its connections. Cheap to clone.
 #[derive(Clone)]
 pub struct UpstreamMetrics {

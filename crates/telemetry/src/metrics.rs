@@ -3,7 +3,8 @@
 use crate::catalogue as c;
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
 use crate::handles::{
-    InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamMetrics,
+    AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, TargetMetrics,
+    UpstreamMetrics,
 };
 use crate::label::{CAP, LabelSet, OTHER};
 use crate::process;
@@ -132,6 +133,8 @@ pub struct Metrics {
     client_open: Gauges<1>,
     client_connections: Counters<1>,
     tls_failures: Counters<2>,
+    acme_expiry: Gauges<1>,
+    acme_orders: Counters<2>,
     buffered: IntGauge,
     buffered_limit: IntGauge,
     reloads: Counters<1>,
@@ -196,6 +199,8 @@ impl Metrics {
             client_open: Gauges::register(r, &c::CLIENT_CONNECTIONS_OPEN)?,
             client_connections: Counters::register(r, &c::CLIENT_CONNECTIONS)?,
             tls_failures: Counters::register(r, &c::TLS_HANDSHAKE_FAILURES)?,
+            acme_expiry: Gauges::register(r, &c::ACME_CERTIFICATE_EXPIRY)?,
+            acme_orders: Counters::register(r, &c::ACME_ORDERS)?,
             buffered: gauge(r, &c::BUFFERED_BODY_BYTES)?,
             buffered_limit: gauge(r, &c::BUFFERED_BODY_LIMIT_BYTES)?,
             reloads: Counters::register(r, &c::RELOADS)?,
@@ -269,6 +274,17 @@ impl Metrics {
     #[must_use]
     pub fn target(&self, route: &str) -> TargetMetrics {
         TargetMetrics::new(self.labels.route.admit(route), self.target_would_refuse.clone())
+    }
+
+    /// What is told of the certificate that a listener gets by ACME. Made when a snapshot compiles.
+    #[must_use]
+    pub fn acme(&self, listener: &str) -> AcmeMetrics {
+        let label = self.labels.listener.admit(listener);
+        AcmeMetrics {
+            expiry: self.acme_expiry.with([label]),
+            succeeded: self.acme_orders.with([label, "success"]),
+            failed: self.acme_orders.with([label, "failure"]),
+        }
     }
 
     /// The handle of a rate limit: of a route, or of all routes together. Made when a snapshot compiles.
@@ -453,6 +469,7 @@ mod tests {
         metrics.rejection(&Rejection::NoRoute);
         metrics.limit(Some("titles"), "default").passed.inc();
         metrics.leaks("card", LeakAction::Mask, 2);
+        metrics.acme("public").failed.inc();
         let listener = metrics.listener("public");
         drop(listener.connection());
         listener.handshake_failed(HandshakeFailure::Timeout);

@@ -16,6 +16,9 @@ impl Checker<'_> {
         let sockets = std::iter::once(("admin.listen".to_owned(), config.admin.listen)).chain(public);
         self.unique("the address", sockets.filter(|(_, address)| address.port() != 0));
         for (at, listener) in listeners() {
+            if let Some(tls) = &listener.tls {
+                self.certificates(&format!("listener[{at}].tls"), tls);
+            }
             for (index, pair) in listener.tls.iter().flat_map(|tls| &tls.certificates).enumerate() {
                 let path = format!("listener[{at}].tls.certificates[{index}]");
                 self.file(&format!("{path}.certificate"), Some(&pair.certificate));

@@ -2,6 +2,7 @@
 //!
 //! Each check reports at the field it is about, and names the other place where two fields are at odds.
 
+mod acme;
 mod cors;
 mod firewall;
 mod identity;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ClientAuth;
+use super::{Acme, ClientAuth};
 use crate::value::{ByteSize, Timeout};
 
 /// A socket that takes requests, with or without TLS.
@@ -41,8 +41,11 @@ const fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
     /// Certificates; the client's SNI chooses by the names in them, the first one serves everybody else.
-    #[schemars(length(min = 1))]
+    /// Needed unless there is `acme`.
+    #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// A certificate that the gateway orders itself.
+    pub acme: Option<Acme>,
     /// The oldest version spoken.
     #[serde(default)]
     pub min_version: TlsVersion,

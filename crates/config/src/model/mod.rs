@@ -3,6 +3,7 @@
 //! Every field says what it means, its unit and its default; `schemars` turns the comments and the defaults
 //! into the JSON Schema, from which come the reference page and the validation of the file.
 
+mod acme;
 mod body;
 mod client_auth;
 mod compose;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
 pub use compose::{Compose, Part};

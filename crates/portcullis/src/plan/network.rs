@@ -1,5 +1,6 @@
 //! Plans of listeners and upstreams.
 
+use super::acme;
 use crate::shared::Shared;
 use crate::snapshot::ListenerPlan;
 use crate::tls::TlsPlan;
@@ -34,10 +35,14 @@ pub(crate) fn listener(
     shared: &Shared,
     previous: Option<&ListenerPlan>,
 ) -> Result<ListenerPlan, Vec<String>> {
+    let context = |error| vec![format!("listener `{}`: {error}", listener.name)];
+    let managed = acme::managed(config, listener, shared).map_err(context)?;
     let previous = previous.and_then(|plan| plan.tls.as_deref());
-    let tls =
-        listener.tls.as_ref().map(|tls| TlsPlan::compile(config, listener, tls, previous).map(Arc::new));
-    let tls = tls.transpose().map_err(|error| vec![format!("listener `{}`: {error}", listener.name)])?;
+    let tls = listener
+        .tls
+        .as_ref()
+        .map(|tls| TlsPlan::compile(config, listener, tls, managed.clone(), previous).map(Arc::new));
+    let tls = tls.transpose().map_err(context)?;
     let (timeouts, limits) = (&listener.timeouts, &listener.limits);
     let settings = ServerSettings {
         head: HeadLimits {
@@ -63,6 +68,7 @@ pub(crate) fn listener(
         name: listener.name.as_str().into(),
         address: listener.address,
         tls,
+        acme: managed,
         handshake: timeouts.handshake.get(),
         connections: limits.max_connections.map(|limit| shared.listener_connections(&listener.name, limit)),
         settings: Arc::new(settings),

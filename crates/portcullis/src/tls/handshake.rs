@@ -1,6 +1,7 @@
 //! A connection's beginning.
 
 use super::TlsPlan;
+use crate::acme;
 use portcullis_http::ClientCertificate;
 use portcullis_telemetry::HandshakeFailure;
 use portcullis_tls::client_certificate;
@@ -13,6 +14,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -44,13 +46,19 @@ impl Opened {
 }
 
 impl TlsPlan {
-    /// Completes the handshake with a client. ALPN alone chooses the protocol.
+    /// Completes the handshake with a client. ALPN alone chooses the protocol. `None` where the handshake was all that was
+    /// wanted, as by an authority that validates a name.
     ///
     /// # Errors
     /// Why there is no connection.
-    pub(crate) async fn handshake(&self, stream: TcpStream) -> Result<Opened, HandshakeFailure> {
+    pub(crate) async fn handshake(&self, stream: TcpStream) -> Result<Option<Opened>, HandshakeFailure> {
         let handshake = TlsAcceptor::from(self.config.clone()).accept(stream);
-        let stream = in_turn(handshake).await.map_err(|error| classify(&error))?;
+        let mut stream = in_turn(handshake).await.map_err(|error| classify(&error))?;
+        if acme::is_validation(stream.get_ref().1.alpn_protocol()) {
+            // Whether the close arrives matters to nobody.
+            let _ = stream.shutdown().await;
+            return Ok(None);
+        }
         let (_, session) = stream.get_ref();
         let certificate = self.judge(session).map_err(|error| {
             tracing::debug!(%error, "the certificate of a client is refused");
@@ -58,7 +66,8 @@ impl TlsPlan {
         })?;
         let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
         let server_name = session.server_name().map(Into::into);
-        Ok(Opened { io: IoStream::Tls(Box::new(stream.into())), protocol, server_name, certificate })
+        let io = IoStream::Tls(Box::new(stream.into()));
+        Ok(Some(Opened { io, protocol, server_name, certificate }))
     }
 
     /// Who the client is. In a session that is resumed its certificate is the one of the first handshake, which may have

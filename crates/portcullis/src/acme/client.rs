@@ -1,0 +1,103 @@
+//! HTTPS to the authority, tightly bounded: it is asked for little, and answers with little.
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use reqwest::{Client, redirect};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one request may take, from connecting to the last byte.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest answer: a chain of certificates.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// Asks the authority. No redirects, no proxy from the environment.
+pub(super) struct Https(Client);
+
+impl Https {
+    /// A client that trusts these authorities (PEM) for the directory's own certificate, else the system's.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(super) fn new(authorities: Option<&[u8]>) -> Result<Self, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        match authorities {
+            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            Some(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem) {
+                    let certificate = certificate.map_err(|error| format!("`ca_file`: {error}"))?;
+                    roots.add(certificate).map_err(|error| format!("`ca_file`: {error}"))?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err("there are no authorities to judge the directory's certificate by".to_owned());
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .http1_only()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .timeout(PATIENCE)
+            .build();
+        client.map(Https).map_err(|error| error.to_string())
+    }
+}
+
+impl HttpClient for Https {
+    fn request(
+        &self,
+        request: http::Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let client = self.0.clone();
+        Box::pin(async move { exchange(&client, request).await.map_err(Error::Other) })
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn exchange(
+    client: &Client,
+    request: http::Request<BodyWrapper<Bytes>>,
+) -> Result<BytesResponse, Failure> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let request = reqwest::Request::try_from(http::Request::from_parts(parts, body))?;
+    let mut answer = client.execute(request).await.map_err(told)?;
+    let mut head = http::Response::builder().status(answer.status());
+    if let Some(fields) = head.headers_mut() {
+        fields.clone_from(answer.headers());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(told)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err("the authority answered with more than 256 KiB".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let (parts, ()) = head.body(())?.into_parts();
+    Ok(BytesResponse { parts, body: Box::new(Bytes::from(body)) })
+}
+
+/// A failure with its cause: reqwest's own text names the URL only.
+fn told(error: reqwest::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.into()
+}

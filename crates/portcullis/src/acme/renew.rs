@@ -1,0 +1,76 @@
+//! When to order: at once where there is no certificate, in time before the one in use ends, and later each time that it
+//! fails.
+
+use super::order::obtain;
+use super::{Managed, Manager};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long one order may take in all.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// The longest pause between two attempts. Authorities limit failed validations by the hour.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+/// The longest sleep before the clock is looked at again: it may have been set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// Looks after a certificate until it is told to stop.
+pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
+    let listener = managed.settings.listener.clone();
+    let mut random = fastrand::f64();
+    loop {
+        let due = managed.current().map(|issued| issued.renew_at(random));
+        if let Some(wait) = due.and_then(|due| due.duration_since(SystemTime::now()).ok()) {
+            tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
+            continue;
+        }
+        // Another process may have been here.
+        let before = managed.current().map(|issued| issued.not_after);
+        managed.take_stored();
+        if managed.current().map(|issued| issued.not_after) != before {
+            continue;
+        }
+        let outcome = tokio::time::timeout(PATIENCE, obtain(&managed, &manager)).await;
+        match outcome.unwrap_or_else(|_| Err("it took longer than ten minutes".to_owned())) {
+            Ok(issued) => {
+                managed.show(issued);
+                *managed.trouble() = super::Trouble::default();
+                managed.metrics.succeeded.inc();
+                random = fastrand::f64();
+                tracing::info!(%listener, domains = ?managed.settings.domains, "a certificate was issued");
+            }
+            Err(error) => {
+                managed.metrics.failed.inc();
+                let failures = {
+                    let mut trouble = managed.trouble();
+                    trouble.failures = trouble.failures.saturating_add(1);
+                    trouble.error = Some(error.clone());
+                    trouble.failures
+                };
+                let pause = pause(managed.settings.retry, failures, fastrand::f64());
+                let kept = managed.current().is_some();
+                tracing::error!(%listener, %error, failures, ?pause, kept, "no certificate was issued");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// How long to wait after so many failures: twice as long each time, up to a bound, and up to a fifth more or less.
+fn pause(first: Duration, failures: u32, random: f64) -> Duration {
+    let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled.min(LONGEST_PAUSE).mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        let first = Duration::from_secs(60);
+        let minutes = |failures| pause(first, failures, 0.5).as_secs() / 60;
+        assert_eq!([1, 2, 3, 4, 20, 40, u32::MAX].map(minutes), [1, 2, 4, 8, 360, 360, 360]);
+        assert_eq!(pause(first, 1, 0.0), Duration::from_secs(48));
+        assert_eq!(pause(first, 1, 1.0), Duration::from_secs(72));
+    }
+}
