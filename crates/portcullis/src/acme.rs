@@ -149,6 +149,14 @@ impl Managed {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Remembers a failure; how many there were since the last success.
+    fn failed(&self, error: &str) -> u32 {
+        let mut trouble = self.trouble();
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.error = Some(error.to_owned());
+        trouble.failures
+    }
+
     fn status(&self) -> AcmeStatus {
         let (current, trouble) = (self.current(), self.trouble());
         let now = SystemTime::now();

@@ -3,8 +3,7 @@
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::PrivateKeyDer;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,11 +21,8 @@ impl Issued {
     /// # Errors
     /// When they are none, do not belong together, or are not for all of these names.
     pub(super) fn read(pem: &[u8], domains: &[String], provider: &CryptoProvider) -> Result<Self, String> {
-        let private =
-            PrivateKeyDer::from_pem_slice(pem).map_err(|error| format!("no private key: {error}"))?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("no certificate: {error}"))?;
+        let private = portcullis_tls::pem::private_key(pem).map_err(|error| error.to_string())?;
+        let chain = portcullis_tls::pem::certificates(pem).map_err(|error| error.to_string())?;
         let own = chain.first().ok_or("no certificate")?;
         let names =
             webpki::EndEntityCert::try_from(own).map_err(|error| format!("no certificate: {error}"))?;
@@ -86,8 +82,9 @@ pub(super) fn self_signed(
     params.custom_extensions.extend(validation.map(|digest| CustomExtension::new_acme_identifier(digest)));
     let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
     let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(str::to_owned)?;
-    let key = CertifiedKey::from_der(vec![certificate.der().clone()], private, provider);
-    key.map(Arc::new).map_err(|error| error.to_string())
+    // Not `from_der`, which reads the certificate and stops at the validation's critical extension.
+    let key = provider.key_provider.load_private_key(private).map_err(|error| error.to_string())?;
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
 }
 
 #[cfg(test)]
@@ -107,6 +104,17 @@ mod tests {
     fn read(pem: &[u8], domains: &[&str]) -> Result<Issued, String> {
         let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
         Issued::read(pem, &domains, &rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    #[test]
+    fn a_validation_says_its_digest_critically() {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let shown = self_signed(&["a.test".to_owned()], Some(&[7; 32]), &provider).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(shown.cert.first().unwrap()).unwrap();
+        let extension =
+            parsed.extensions().iter().find(|one| one.oid.to_id_string() == "1.3.6.1.5.5.7.1.31").unwrap();
+        assert!(extension.critical);
+        assert_eq!(extension.value, [&[4, 32][..], &[7; 32]].concat());
     }
 
     #[test]

@@ -4,8 +4,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use reqwest::{Client, redirect};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +26,11 @@ impl Https {
         match authorities {
             None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
             Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let certificate = certificate.map_err(|error| format!("`ca_file`: {error}"))?;
-                    roots.add(certificate).map_err(|error| format!("`ca_file`: {error}"))?;
+                let told = |error: String| format!("`ca_file`: {error}");
+                let certificates =
+                    portcullis_tls::pem::certificates(pem).map_err(|error| told(error.to_string()));
+                for certificate in certificates? {
+                    roots.add(certificate).map_err(|error| told(error.to_string()))?;
                 }
             }
         }

@@ -30,22 +30,27 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
             continue;
         }
         let outcome = tokio::time::timeout(PATIENCE, obtain(&managed, &manager)).await;
-        match outcome.unwrap_or_else(|_| Err("it took longer than ten minutes".to_owned())) {
-            Ok(issued) => {
-                managed.show(issued);
+        let outcome = outcome.unwrap_or_else(|_| Err("it took longer than ten minutes".to_owned()));
+        random = fastrand::f64();
+        let outcome = outcome.and_then(|issued| {
+            let due = issued.renew_at(random) <= SystemTime::now();
+            managed.show(issued);
+            // Asking again at once would bring another one like it, and another.
+            if due {
+                Err("what was issued has to be renewed already: is the clock right?".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+        match outcome {
+            Ok(()) => {
                 *managed.trouble() = super::Trouble::default();
                 managed.metrics.succeeded.inc();
-                random = fastrand::f64();
                 tracing::info!(%listener, domains = ?managed.settings.domains, "a certificate was issued");
             }
             Err(error) => {
                 managed.metrics.failed.inc();
-                let failures = {
-                    let mut trouble = managed.trouble();
-                    trouble.failures = trouble.failures.saturating_add(1);
-                    trouble.error = Some(error.clone());
-                    trouble.failures
-                };
+                let failures = managed.failed(&error);
                 let pause = pause(managed.settings.retry, failures, fastrand::f64());
                 let kept = managed.current().is_some();
                 tracing::error!(%listener, %error, failures, ?pause, kept, "no certificate was issued");

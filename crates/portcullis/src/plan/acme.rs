@@ -18,7 +18,10 @@ pub(super) fn managed(
     let Some(acme) = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()) else { return Ok(None) };
     let authorities = acme.ca_file.as_ref().map(|file| {
         let file = config.resolve(file);
-        std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))
+        let told = |error: String| format!("{}: {error}", file.display());
+        let pem = std::fs::read(&file).map_err(|error| told(error.to_string()))?;
+        portcullis_tls::pem::certificates(&pem).map_err(|error| told(error.to_string()))?;
+        Ok::<_, String>(pem)
     });
     let settings = AcmeSettings {
         listener: listener.name.clone(),
