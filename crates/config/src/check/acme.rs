@@ -11,7 +11,7 @@ impl Checker<'_> {
             if tls.certificates.is_empty() {
                 let diagnostic =
                     self.error(codes::MISSING_FIELD, path, "a listener with TLS has no certificate");
-                let help = format!("give `certificates`, or `[{path}.acme]` to have them issued");
+                let help = "give `certificates`, or `[listener.tls.acme]` to have them issued";
                 self.push(&[path], diagnostic.help(help));
             }
             return;
@@ -71,11 +71,12 @@ impl Checker<'_> {
         }
         let plain = self.config.listener.iter().any(|listener| listener.tls.is_none());
         if acme.challenge == AcmeChallenge::Http01 && !plain {
-            let at = format!("{path}.challenge");
-            let diagnostic =
-                self.error(codes::CONFLICT, &at, "http-01 is asked in clear, and no listener is without TLS");
+            let given = format!("{path}.challenge");
+            let at = if self.spans.contains(&given) { given.as_str() } else { path };
+            let message = "http-01 is asked in clear, and no listener is without TLS";
             let help = "add a `[[listener]]` without `tls` that port 80 leads to, or write `challenge = \"tls-alpn-01\"`";
-            self.push(&[&at, path, "listener"], diagnostic.help(help));
+            let diagnostic = self.error(codes::CONFLICT, at, message).help(help);
+            self.push(&[&given], diagnostic);
         }
         self.file(&format!("{path}.ca_file"), acme.ca_file.as_deref());
         if let Some(external) = &acme.external_account {
