@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Authority, Gateway, Identity, Origin, Ports, RawClient, free_port, get, request, suite,
+    Answer, Authority, Gateway, Identity, Origin, Ports, RawClient, absent, free_port, get, request, suite,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -16,20 +16,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+/// Debian's package.
+const PEBBLE: &str = "/usr/bin/pebble";
 const PATIENCE: Duration = Duration::from_secs(60);
 const EXPIRY: &str = r#"portcullis_acme_certificate_expiry_timestamp_seconds{listener="secure"}"#;
 const ISSUED: &str = r#"portcullis_acme_orders_total{listener="secure",result="success"}"#;
 const FAILED: &str = r#"portcullis_acme_orders_total{listener="secure",result="failure"}"#;
-
-/// Whether the authority is there to be started.
-fn is_absent() -> bool {
-    let found =
-        Command::new("pebble").arg("-help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("SKIPPED: pebble is absent (Debian package `pebble`)");
-    }
-    !found
-}
 
 /// A child that ends with the test.
 struct Process(Child);
@@ -97,7 +89,7 @@ impl Pebble {
 
     /// Starts it again, with everything forgotten.
     fn resume(&mut self) {
-        let child = Command::new("pebble")
+        let child = Command::new(PEBBLE)
             .args(["-config", "pebble.json", "-strict", "-dnsserver", &self.dns.to_string()])
             .current_dir(self.folder.path())
             // As a real one: nonces are refused now and then, authorizations reused now and then, nothing is taken on trust.
@@ -211,7 +203,7 @@ fn hello() -> Origin {
 
 #[test]
 fn certificates_are_issued_stored_and_kept_over_a_restart() {
-    if is_absent() {
+    if absent(PEBBLE) {
         return;
     }
     let origin = hello();
@@ -256,7 +248,7 @@ fn certificates_are_issued_stored_and_kept_over_a_restart() {
 
 #[test]
 fn renewal_in_time_and_the_old_one_while_the_authority_is_away() {
-    if is_absent() {
+    if absent(PEBBLE) {
         return;
     }
     let origin = hello();
@@ -296,7 +288,7 @@ fn renewal_in_time_and_the_old_one_while_the_authority_is_away() {
 
 #[test]
 fn what_is_shown_until_there_is_a_certificate() {
-    if is_absent() {
+    if absent(PEBBLE) {
         return;
     }
     let origin = hello();
@@ -337,7 +329,7 @@ fn what_is_shown_until_there_is_a_certificate() {
 
 #[test]
 fn challenges_are_answered_while_an_order_is_pending_and_never_else() {
-    if is_absent() {
+    if absent(PEBBLE) {
         return;
     }
     let origin = hello();
@@ -368,7 +360,7 @@ fn challenges_are_answered_while_an_order_is_pending_and_never_else() {
 
 #[test]
 fn an_account_of_the_authoritys_own_and_one_that_is_refused() {
-    if is_absent() {
+    if absent(PEBBLE) {
         return;
     }
     let origin = hello();
