@@ -178,7 +178,7 @@ fn e7_broken_digests_and_long_keys() {
 fn e7_an_intermediate_passes_where_all_of_the_chain_is_covered() {
     let (origin, server, clients) = (hello(), Authority::new(), Authority::new());
     let mut middle = authority();
-    middle.serial_number = Some(portcullis_testkit::rcgen::SerialNumber::from(40_u64));
+    middle.serial_number = Some(rcgen::SerialNumber::from(40_u64));
     let between = clients.subordinate(middle);
     let lists = [clients.revocation_list(&[666], 2100), between.revocation_list(&[666], 2100)].concat();
     let tls = "client_auth = { ca_file = \"clients.crt\", crl_files = [\"all.crl\"] }";
