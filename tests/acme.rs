@@ -384,13 +384,20 @@ fn an_account_of_the_authoritys_own_and_one_that_is_refused() {
     gateway.replace("gateway.toml", other);
     let line = gateway.wait_for_line(|line| line.contains("no certificate was issued"));
     assert!(line.contains("rejectedIdentifier"), "{line}");
+    // The account learns of another contact with the next order.
     let both = format!("domains = [\"a.gate.test\", \"c.gate.test\"]\n{account}");
-    gateway.replace("gateway.toml", pebble.config(&origin, &storage, &both));
+    let config = pebble.config(&origin, &storage, &both).replace("ops@example.test", "security@example.test");
+    gateway.replace("gateway.toml", &config);
     gateway.wait_for_sample(ISSUED, |count| count == 2.0);
     let second = shown(gateway.tls(), "c.gate.test", &[], &roots).unwrap();
     assert_ne!(first, second);
     // One that asks for what there is goes on with it.
-    gateway.replace("gateway.toml", pebble.config(&origin, &storage, &format!("{both}\n# the same")));
+    let accounts = fs::read_dir(&storage).unwrap().map(|entry| entry.unwrap().path());
+    let account =
+        accounts.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "json")).unwrap();
+    let account: serde_json::Value = serde_json::from_slice(&fs::read(account).unwrap()).unwrap();
+    assert_eq!(account["contact"], serde_json::json!(["mailto:security@example.test"]));
+    gateway.replace("gateway.toml", format!("{config}\n# the same"));
     let _ = gateway.wait_for_line(|line| line.contains("configuration reloaded"));
     assert_eq!(shown(gateway.tls(), "a.gate.test", &[], &roots).unwrap(), second);
     assert_eq!(gateway.sample(ISSUED), Some(2.0));

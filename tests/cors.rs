@@ -382,3 +382,52 @@ fn over_http_2_it_is_the_same() {
     assert_eq!(client.answer(stream).unwrap().status, Some(204));
     assert_eq!(origin.count(), 0);
 }
+
+/// The rules that ship judge preflights as they judge everything: what browsers send passes, an attack in it does not.
+#[test]
+fn shipped_rules_let_preflights_pass() {
+    let origin = upstream();
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules");
+    let gateway = Gateway::builder(BINARY).start(|ports| {
+        format!(
+            r#"
+            admin.listen = "{}"
+            firewall = {{ rules = ["{rules}/*.conf"], paranoia = 2 }}
+            [[listener]]
+            name = "public"
+            address = "{}"
+            [upstream.origin]
+            endpoints = [{{ address = "{}" }}]
+            [[route]]
+            name = "shared"
+            match = {{ path = "/shared", methods = ["PUT"] }}
+            upstream = "origin"
+            cors = {{ origins = ["https://app.test"], headers = ["content-type", "x-test"] }}
+            "#,
+            ports.admin,
+            ports.public,
+            origin.address()
+        )
+    });
+    let browser = [
+        "Accept: */*",
+        "Accept-Encoding: gzip, deflate, br, zstd",
+        "Accept-Language: en-GB,en;q=0.9",
+        "Access-Control-Request-Headers: content-type,x-test",
+        "Access-Control-Request-Method: PUT",
+        "Origin: https://app.test",
+        "Referer: https://app.test/",
+        "Sec-Fetch-Dest: empty",
+        "Sec-Fetch-Mode: cors",
+        "Sec-Fetch-Site: cross-site",
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    ];
+    let response = request(gateway.public(), "OPTIONS /shared", &browser, "");
+    assert_eq!((response.status(), response.header("access-control-allow-methods")), (204, Some("PUT")));
+    let attack = request(gateway.public(), "OPTIONS /shared?q=%27%20OR%201%3D1--%20", &browser, "");
+    assert_eq!(
+        (attack.status(), attack.header("access-control-allow-origin")),
+        (403, Some("https://app.test"))
+    );
+    assert_eq!(origin.count(), 0);
+}

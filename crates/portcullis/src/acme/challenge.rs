@@ -91,3 +91,56 @@ impl Drop for Pending<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_http::{
+        Client, ClientAddress, Host, RequestHead, RequestId, Target, TraceContext, Version,
+    };
+
+    fn exchange(method: &str, scheme: Scheme, host: &str, target: &str) -> Exchange {
+        let mut head = RequestHead::default();
+        head.set_line(method.as_bytes(), target.as_bytes(), Version::Http11);
+        let address = "192.0.2.1:1".parse().unwrap();
+        let client = Client {
+            peer: address,
+            local: address,
+            address: ClientAddress { ip: address.ip(), peer_trusted: false },
+            scheme,
+            server_name: None,
+            certificate: None,
+            listener: "public".into(),
+        };
+        let (target, host) = (Target::parse(target.as_bytes()).unwrap(), Host::parse(host).unwrap());
+        let trace = TraceContext::continue_from(None, false);
+        Exchange::new(head, target, host, client, RequestId::random(), trace)
+    }
+
+    #[test]
+    fn only_who_asks_as_an_authority_does_gets_a_proof() {
+        let manager = Manager::default();
+        let key = ("a.test".to_owned(), "token-1".to_owned());
+        manager.tokens.0.write().unwrap().insert(key, "token-1.thumbprint".to_owned());
+        let ask = |method: &str, scheme, host: &str, target: &str| {
+            answer(&manager, &exchange(method, scheme, host, target))
+        };
+        const TOKEN: &str = "/.well-known/acme-challenge/token-1";
+        for method in ["GET", "HEAD"] {
+            let proof = ask(method, Scheme::Http, "A.test:80", TOKEN);
+            assert_eq!(proof.as_deref(), Some(&b"token-1.thumbprint"[..]));
+        }
+        for (method, scheme, host, target) in [
+            ("POST", Scheme::Http, "a.test", TOKEN),
+            ("GET", Scheme::Https, "a.test", TOKEN),
+            ("GET", Scheme::Http, "b.test", TOKEN),
+            ("GET", Scheme::Http, "a.test", "/.well-known/acme-challenge/token-2"),
+            ("GET", Scheme::Http, "a.test", "/.well-known/acme-challenge/"),
+            ("GET", Scheme::Http, "a.test", "/.well-known/acme-challenge/token-1/"),
+            ("GET", Scheme::Http, "a.test", "/x/.well-known/acme-challenge/token-1"),
+            ("GET", Scheme::Http, "a.test", "/token-1"),
+        ] {
+            assert_eq!(ask(method, scheme, host, target), None, "{method} {host} {target}");
+        }
+    }
+}
