@@ -19,9 +19,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 /// Debian's package.
 const PEBBLE: &str = "/usr/bin/pebble";
 const PATIENCE: Duration = Duration::from_secs(60);
-const EXPIRY: &str = r#"portcullis_acme_certificate_expiry_timestamp_seconds{listener="secure"}"#;
-const ISSUED: &str = r#"portcullis_acme_orders_total{listener="secure",result="success"}"#;
-const FAILED: &str = r#"portcullis_acme_orders_total{listener="secure",result="failure"}"#;
+const EXPIRY: &str = r#"portcullis_acme_certificate_expiry_timestamp_seconds{domain="a.gate.test"}"#;
+const ISSUED: &str = r#"portcullis_acme_orders_total{domain="a.gate.test",result="success"}"#;
+const FAILED: &str = r#"portcullis_acme_orders_total{domain="a.gate.test",result="failure"}"#;
 
 /// A child that ends with the test.
 struct Process(Child);
@@ -341,8 +341,20 @@ fn challenges_are_answered_while_an_order_is_pending_and_never_else() {
         "[[listener]]\n            name = \"plain\"",
         "addresses.deny = [\"127.0.0.0/8\"]\n            [[listener]]\n            name = \"plain\"",
     );
+    // Two listeners, as for IPv4 and IPv6, and one certificate.
+    let (before, secure) = config.split_once("[[listener]]\n            name = \"secure\"").unwrap();
+    let (secure, after) = secure.split_once("[upstream.origin]").unwrap();
+    let other = free_port();
+    let second = secure.replace(&pebble.ports.tls.to_string(), &other.to_string());
+    let config = format!(
+        "{before}[[listener]]\nname = \"secure\"{secure}[[listener]]\nname = \"second\"{second}[upstream.origin]{after}"
+    );
     let gateway = Gateway::builder(BINARY).start_at(pebble.ports, &config);
     gateway.wait_for_sample(ISSUED, |count| count == 1.0);
+    let roots = pebble.roots();
+    let shown = |address| shown(address, "a.gate.test", &[], &roots).unwrap();
+    assert_eq!(shown(gateway.tls()), shown(other));
+    assert_eq!(ready(&gateway)["certificates"].as_array().map(Vec::len), Some(1));
     for target in [
         "/.well-known/acme-challenge/x",
         "/.well-known/acme-challenge/",
@@ -351,7 +363,7 @@ fn challenges_are_answered_while_an_order_is_pending_and_never_else() {
         let status = request(gateway.public(), &format!("GET {target}"), &[], "").status();
         assert!(matches!(status, 400 | 403), "{target}: {status}");
     }
-    assert_eq!(origin.count(), 0);
+    assert_eq!((origin.count(), gateway.sample(ISSUED)), (0, Some(1.0)));
     let lines = gateway.log();
     let asked =
         lines.iter().filter(|line| line.contains("acme-challenge") && line.contains("\"status\":200"));
@@ -384,6 +396,8 @@ fn an_account_of_the_authoritys_own_and_one_that_is_refused() {
     gateway.replace("gateway.toml", other);
     let line = gateway.wait_for_line(|line| line.contains("no certificate was issued"));
     assert!(line.contains("rejectedIdentifier"), "{line}");
+    // What is no longer looked after ends nothing.
+    assert_eq!(gateway.sample(EXPIRY), Some(0.0));
     // The account learns of another contact with the next order.
     let both = format!("domains = [\"a.gate.test\", \"c.gate.test\"]\n{account}");
     let config = pebble.config(&origin, &storage, &both).replace("ops@example.test", "security@example.test");

@@ -29,11 +29,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::Storage;
 use tokio::task::AbortHandle;
 
-/// What a certificate is ordered with. Another value is another certificate.
+/// What a certificate is ordered with. Another value is another certificate; listeners with the same show the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AcmeSettings {
-    /// The listener that shows it.
-    pub(crate) listener: String,
     pub(crate) directory_url: String,
     /// DNS names in lower case.
     pub(crate) domains: Vec<String>,
@@ -92,7 +90,6 @@ impl Managed {
             provider,
             settings,
         };
-        managed.metrics.expiry.set(0);
         managed.take_stored();
         Ok(managed)
     }
@@ -140,9 +137,14 @@ impl Managed {
 
     /// From now on handshakes get this certificate.
     fn show(&self, issued: Issued) {
-        let expiry = issued.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.metrics.expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(issued));
+    }
+
+    /// Tells the metrics when the certificate in use ends.
+    fn publish(&self) {
+        let not_after = self.current().map_or(UNIX_EPOCH, |issued| issued.not_after);
+        let expiry = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.metrics.expiry.set(i64::try_from(expiry).unwrap_or(i64::MAX));
     }
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
@@ -161,7 +163,6 @@ impl Managed {
         let (current, trouble) = (self.current(), self.trouble());
         let now = SystemTime::now();
         AcmeStatus {
-            listener: self.settings.listener.clone(),
             domains: self.settings.domains.clone(),
             state: match &current {
                 None => "pending",
@@ -179,7 +180,6 @@ impl Managed {
 /// How it stands with a certificate, for readiness.
 #[derive(Debug, Serialize)]
 pub(crate) struct AcmeStatus {
-    listener: String,
     domains: Vec<String>,
     /// `pending` until there is a first one.
     state: &'static str,
@@ -217,7 +217,7 @@ impl Manager {
         if let Some(entry) = entries.iter().find(|entry| entry.managed.settings == settings) {
             return Ok(entry.managed.clone());
         }
-        let metrics = metrics.acme(&settings.listener);
+        let metrics = metrics.acme(settings.domains.first().map_or("", String::as_str));
         let managed = Arc::new(Managed::new(settings, metrics)?);
         entries.push(Entry { managed: managed.clone(), task: None });
         Ok(managed)
@@ -229,6 +229,7 @@ impl Manager {
             if !wanted.iter().any(|one| Arc::ptr_eq(one, &entry.managed)) {
                 if let Some(task) = &entry.task {
                     task.abort();
+                    entry.managed.metrics.expiry.set(0);
                 }
                 return false;
             }
@@ -237,11 +238,18 @@ impl Manager {
             });
             true
         });
+        for entry in self.entries().iter() {
+            entry.managed.publish();
+        }
     }
 
-    /// How it stands with all of them.
+    /// How it stands with all that are looked after.
     pub(crate) fn status(&self) -> Vec<AcmeStatus> {
-        self.entries().iter().map(|entry| entry.managed.status()).collect()
+        self.entries()
+            .iter()
+            .filter(|entry| entry.task.is_some())
+            .map(|entry| entry.managed.status())
+            .collect()
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {

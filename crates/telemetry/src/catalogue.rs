@@ -101,9 +101,9 @@ catalogue! {
         "Connections of clients that were accepted."
     TLS_HANDSHAKE_FAILURES Counter "portcullis_tls_handshake_failures_total" ["listener" "reason"]
         "TLS handshakes of clients that did not complete."
-    ACME_CERTIFICATE_EXPIRY Gauge "portcullis_acme_certificate_expiry_timestamp_seconds" ["listener"]
-        "When the certificate that a listener got by ACME ends, in seconds since 1970; 0 until there is one."
-    ACME_ORDERS Counter "portcullis_acme_orders_total" ["listener" "result"]
+    ACME_CERTIFICATE_EXPIRY Gauge "portcullis_acme_certificate_expiry_timestamp_seconds" ["domain"]
+        "When a certificate that was issued by ACME ends, in seconds since 1970; 0 until there is one."
+    ACME_ORDERS Counter "portcullis_acme_orders_total" ["domain" "result"]
         "Orders of certificates by ACME that came to an end."
     BUFFERED_BODY_BYTES Gauge "portcullis_buffered_body_bytes" []
         "Bytes of request and response bodies held in memory."
@@ -155,6 +155,7 @@ const LABELS: &[(&str, &str)] = &[
     ("kind", "what leaked: `card`, `secret`, `internal_address`, `stack_trace`"),
     ("listener", "name of a configured listener"),
     ("result", "`success`, `failure`"),
+    ("domain", "the first of the names that a certificate is configured for"),
     ("hash", "the first hexadecimal digits of a digest over the configuration"),
     ("version", "version of the gateway"),
     ("rustc", "version of the compiler"),

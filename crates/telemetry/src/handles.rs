@@ -90,7 +90,7 @@ impl std::fmt::Debug for TargetMetrics {
     }
 }
 
-/// Tells of the certificate that a listener gets by ACME.
+/// Tells of a certificate by ACME.
 #[derive(Clone, Debug)]
 pub struct AcmeMetrics {
     /// When it ends, in seconds since 1970; 0 until there is one.

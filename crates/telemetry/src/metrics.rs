@@ -156,6 +156,7 @@ struct Labels {
     part: LabelSet,
     upstream: LabelSet,
     listener: LabelSet,
+    domain: LabelSet,
     limit: LabelSet,
 }
 
@@ -276,10 +277,10 @@ impl Metrics {
         TargetMetrics::new(self.labels.route.admit(route), self.target_would_refuse.clone())
     }
 
-    /// What is told of the certificate that a listener gets by ACME. Made when a snapshot compiles.
+    /// What is told of a certificate by ACME, by the first of its names. Made when a snapshot compiles.
     #[must_use]
-    pub fn acme(&self, listener: &str) -> AcmeMetrics {
-        let label = self.labels.listener.admit(listener);
+    pub fn acme(&self, domain: &str) -> AcmeMetrics {
+        let label = self.labels.domain.admit(domain);
         AcmeMetrics {
             expiry: self.acme_expiry.with([label]),
             succeeded: self.acme_orders.with([label, "success"]),
@@ -469,7 +470,7 @@ mod tests {
         metrics.rejection(&Rejection::NoRoute);
         metrics.limit(Some("titles"), "default").passed.inc();
         metrics.leaks("card", LeakAction::Mask, 2);
-        metrics.acme("public").failed.inc();
+        metrics.acme("a.test").failed.inc();
         let listener = metrics.listener("public");
         drop(listener.connection());
         listener.handshake_failed(HandshakeFailure::Timeout);

@@ -15,7 +15,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// Looks after a certificate until it is told to stop.
 pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
-    let listener = managed.settings.listener.clone();
+    let domains = &managed.settings.domains;
     let mut random = fastrand::f64();
     loop {
         let due = managed.current().map(|issued| issued.renew_at(random));
@@ -27,6 +27,7 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
         let before = managed.current().map(|issued| issued.not_after);
         managed.take_stored();
         if managed.current().map(|issued| issued.not_after) != before {
+            managed.publish();
             continue;
         }
         let outcome = tokio::time::timeout(PATIENCE, obtain(&managed, &manager)).await;
@@ -35,6 +36,7 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
         let outcome = outcome.and_then(|issued| {
             let due = issued.renew_at(random) <= SystemTime::now();
             managed.show(issued);
+            managed.publish();
             // Asking again at once would bring another one like it, and another.
             if due {
                 Err("what was issued has to be renewed already: is the clock right?".to_owned())
@@ -46,14 +48,14 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
             Ok(()) => {
                 *managed.trouble() = super::Trouble::default();
                 managed.metrics.succeeded.inc();
-                tracing::info!(%listener, domains = ?managed.settings.domains, "a certificate was issued");
+                tracing::info!(?domains, "a certificate was issued");
             }
             Err(error) => {
                 managed.metrics.failed.inc();
                 let failures = managed.failed(&error);
                 let pause = pause(managed.settings.retry, failures, fastrand::f64());
                 let kept = managed.current().is_some();
-                tracing::error!(%listener, %error, failures, ?pause, kept, "no certificate was issued");
+                tracing::error!(?domains, %error, failures, ?pause, kept, "no certificate was issued");
                 tokio::time::sleep(pause).await;
             }
         }

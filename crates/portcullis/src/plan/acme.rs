@@ -24,7 +24,6 @@ pub(super) fn managed(
         Ok::<_, String>(pem)
     });
     let settings = AcmeSettings {
-        listener: listener.name.clone(),
         directory_url: acme.directory_url.clone(),
         domains: acme.domains.iter().map(|domain| domain.as_str().to_owned()).collect(),
         contact: acme.contact.clone(),
