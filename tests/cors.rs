@@ -49,7 +49,7 @@ fn gateway(origin: &Origin) -> Gateway {
             route(
                 "named",
                 &format!(
-                    "[route.cors]\n{named}\nmethods = [\"GET\", \"PUT\", \"PURGE\"]\nheaders = [\"X-Test\", \"authorization\"]\n\
+                    "[route.cors]\n{named}\nmethods = [\"GET\", \"PUT\", \"PROPFIND\"]\nheaders = [\"X-Test\", \"authorization\"]\n\
                      expose_headers = [\"x-total\"]\ncredentials = true\nmax_age = \"10m\""
                 ),
             ),
@@ -206,7 +206,7 @@ fn a_page_sees_what_the_fetch_standard_lets_it_see() {
         ("/any", "null", false, "GET", NOTHING, Ok(())),
         // cors-preflight: methods are compared with their case, names of headers without.
         ("/named", APP, true, "PUT", NOTHING, Ok(())),
-        ("/named", APP, true, "PURGE", NOTHING, Ok(())),
+        ("/named", APP, true, "PROPFIND", NOTHING, Ok(())),
         ("/named", APP, true, "put", NOTHING, Err("method")),
         ("/named", APP, true, "DELETE", NOTHING, Err("method")),
         ("/named", "https://evil.test", false, "PUT", NOTHING, Err("no origin")),
@@ -214,11 +214,11 @@ fn a_page_sees_what_the_fetch_standard_lets_it_see() {
         ("/named", APP, true, "GET", &[("x-test2", "1")], Err("header")),
         ("/named", APP, true, "PUT", &[("x-TEST", "1"), ("authorization", "Bearer x")], Ok(())),
         // cors-preflight-star: a star is all there is, but for Authorization and where credentials are sent.
-        ("/any", APP, false, "SUPER", X_TEST, Ok(())),
+        ("/any", APP, false, "REPORT", X_TEST, Ok(())),
         ("/any", APP, false, "GET", &[("x-a", "1"), ("x-b", "2")], Ok(())),
         ("/any", APP, false, "GET", TOKEN, Err("header")),
         ("/any-token", APP, false, "GET", TOKEN, Ok(())),
-        ("/any", APP, true, "SUPER", NOTHING, Err("origin")),
+        ("/any", APP, true, "REPORT", NOTHING, Err("origin")),
         ("/any", APP, true, "GET", NOTHING, Err("origin")),
         // Methods that are not given are the route's.
         ("/items/7", APP, false, "GET", NOTHING, Ok(())),
@@ -273,7 +273,7 @@ fn a_preflight_says_all_and_reaches_no_upstream() {
     for (name, value) in [
         ("access-control-allow-origin", "https://app.test"),
         ("access-control-allow-credentials", "true"),
-        ("access-control-allow-methods", "GET, PUT, PURGE"),
+        ("access-control-allow-methods", "GET, PUT, PROPFIND"),
         ("access-control-allow-headers", "x-test, authorization"),
         ("access-control-max-age", "600"),
         ("vary", "origin, access-control-request-method, access-control-request-headers"),

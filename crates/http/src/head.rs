@@ -55,6 +55,40 @@ pub enum Method {
     Other,
 }
 
+/// Registered methods beyond those of [`Method`].
+const REGISTERED: [&str; 30] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
 impl Method {
     /// Reads a method; it is case-sensitive (RFC 9110 §9.1).
     #[must_use]
@@ -87,6 +121,17 @@ impl Method {
             Method::Trace => "TRACE",
             Method::Connect => "CONNECT",
             Method::Other => "OTHER",
+        }
+    }
+
+    /// Whether a method has a meaning that all agree on: it is registered with IANA
+    /// (<https://www.iana.org/assignments/http-methods>). CONNECT, TRACE and HTTP/2's PRI are not for an origin.
+    #[must_use]
+    pub fn is_registered(text: &[u8]) -> bool {
+        match Method::from_bytes(text) {
+            Method::Trace | Method::Connect => false,
+            Method::Other => REGISTERED.iter().any(|name| name.as_bytes() == text),
+            _ => true,
         }
     }
 

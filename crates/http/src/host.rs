@@ -19,7 +19,8 @@ pub struct Host {
 
 impl Host {
     /// Reads an authority (RFC 9110 §7.2, RFC 3986 §3.2.2): a name of letters, digits, `-`, `_` and `.`, an
-    /// IPv4 address, or an IPv6 address in brackets, with an optional port. User information is refused.
+    /// IPv4 address, or an IPv6 address in brackets, with an optional port. A colon without a port counts as none.
+    /// User information is refused.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (name, port) = match text.strip_prefix('[') {
@@ -36,8 +37,7 @@ impl Host {
                 (canonical_name(name)?, port)
             }
         };
-        let has_port = text.ends_with(':') || !port.is_empty();
-        let port = if has_port { Some(parse_port(port)?) } else { None };
+        let port = if port.is_empty() { None } else { Some(parse_port(port)?) };
         Some(Host { name, port })
     }
 
@@ -57,6 +57,13 @@ impl Host {
     #[must_use]
     pub fn is_address(&self) -> bool {
         self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+
+    /// Whether both name the same server of a scheme with this default port.
+    #[must_use]
+    pub fn is_same(&self, other: &Host, default_port: u16) -> bool {
+        let port = |host: &Host| host.port.unwrap_or(default_port);
+        self.name == other.name && port(self) == port(other)
     }
 
     /// Whether no host was given (HTTP/1.0).
@@ -103,6 +110,8 @@ mod tests {
             ("[::1]", "[::1]"),
             ("[0:0::1]:1", "[::1]:1"),
             ("x_y", "x_y"),
+            ("a:", "a"),
+            ("[::1]:", "[::1]"),
         ] {
             assert_eq!(Host::parse(text).unwrap().to_string(), canonical);
         }
@@ -111,8 +120,8 @@ mod tests {
     #[test]
     fn a30_forms_that_are_no_authority() {
         for text in [
-            "", ".", "a b", "x@a", "a, b", "a/b", "a:99999", "a:", "a:+1", "a..b", "[::1", "::1", "[::1]x",
-            "a:1:2", "a\\b", "é", "a?b",
+            "", ".", "a b", "x@a", "a, b", "a/b", "a:99999", ":", ":80", "a:+1", "a..b", "[::1", "::1",
+            "[::1]x", "a:1:2", "a\\b", "é", "a?b",
         ] {
             assert_eq!(Host::parse(text), None, "{text}");
         }

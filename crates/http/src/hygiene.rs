@@ -132,16 +132,38 @@ pub fn is_forbidden_trailer(name: &[u8]) -> bool {
 }
 
 /// Refuses names that a backend may confuse with others: with `_`, `.` and the like folded to `-` (as CGI, WSGI and
-/// others do) such a name stands for a field that decides framing, routing or identity.
+/// others do) such a name stands for a field that decides framing, routing or identity, or for another field of the same
+/// request.
 ///
 /// # Errors
 /// [`Malformed::FieldName`] at the first such name.
 pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
+    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let confusing = |name: &[u8]| {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-        !name.iter().all(plain) && (kind(name, true).is_some() || is_of_portcullis(name))
+        if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
+            return false;
+        }
+        let twin = |other: &[u8]| {
+            other.len() == name.len()
+                && !other.eq_ignore_ascii_case(name)
+                && other.iter().map(fold).eq(name.iter().map(fold))
+        };
+        kind(name, true).is_some() || is_of_portcullis(name) || fields.iter().any(|(other, _)| twin(other))
     };
     if fields.iter().any(|(name, _)| confusing(name)) { Err(Malformed::FieldName) } else { Ok(()) }
+}
+
+/// Fields that may stand once and of which some readers take the first, others the last (RFC 9110 §5.3): who asks, and
+/// what the body is.
+const ONCE: [&str; 2] = ["authorization", "content-type"];
+
+/// Refuses a request in which one of them stands twice. `Host` and the lengths are the framing's to judge.
+///
+/// # Errors
+/// [`Malformed::Duplicate`].
+pub fn check_once(fields: &Fields) -> Result<(), Malformed> {
+    let twice = ONCE.iter().any(|name| fields.get_all(name).nth(1).is_some());
+    if twice { Err(Malformed::Duplicate) } else { Ok(()) }
 }
 
 /// Whether a name reads as `x-portcullis-…` to who folds.
@@ -443,6 +465,15 @@ mod tests {
     }
 
     #[test]
+    fn i5_g10_fields_that_may_stand_once() {
+        for name in ["Content-Type", "authorization"] {
+            let twice = head(&[(name, "x"), (&name.to_uppercase(), "x")]);
+            assert_eq!(check_once(&twice.fields), Err(Malformed::Duplicate), "{name}");
+            assert_eq!(check_once(&head(&[(name, "x"), ("Accept", "y")]).fields), Ok(()));
+        }
+    }
+
+    #[test]
     fn a27_underscore_twins_are_refused() {
         for name in [
             "Transfer_Encoding",
@@ -457,7 +488,11 @@ mod tests {
         ] {
             assert_eq!(check_names(&head(&[(name, "x")]).fields), Err(Malformed::FieldName), "{name}");
         }
-        assert_eq!(check_names(&head(&[("my_header", "x")]).fields), Ok(()));
+        assert_eq!(check_names(&head(&[("my_header", "x"), ("My_Header", "y")]).fields), Ok(()));
+        for twins in [["my_header", "My-Header"], ["x-a_b", "x_a-b"]] {
+            let twins = twins.map(|name| (name, "x"));
+            assert_eq!(check_names(&head(&twins).fields), Err(Malformed::FieldName), "{twins:?}");
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ fn read(
         return Err(Rejection::Misdirected);
     }
     hygiene::check_names(&head.fields).map_err(Rejection::Malformed)?;
+    hygiene::check_once(&head.fields).map_err(Rejection::Malformed)?;
     let received = if snapshot.inspects { head.fields.clone() } else { Fields::default() };
     hygiene::request(head, trusted).map_err(Rejection::Malformed)?;
     Ok(Read { target, host, received })
@@ -124,7 +125,7 @@ fn read_host(head: &RequestHead, target: &Target) -> Result<Host, Rejection> {
         Some(value) => Some(std::str::from_utf8(value).ok().and_then(Host::parse).ok_or(BAD)?),
     };
     match (target.authority().map(|authority| Host::parse(authority).ok_or(BAD)).transpose()?, field) {
-        (Some(authority), Some(field)) if authority != field => Err(BAD),
+        (Some(authority), Some(field)) if !authority.is_same(&field, target.default_port()) => Err(BAD),
         (Some(host), _) | (None, Some(host)) => Ok(host),
         (None, None) => Ok(Host::default()),
     }

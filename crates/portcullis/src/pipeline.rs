@@ -119,6 +119,9 @@ async fn stages<D: Downstream>(
         let answer = options::nothing();
         return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
     }
+    if !route.head.keeps_underscores {
+        exchange.request.fields.retain(|name, _| !name.contains(&b'_'));
+    }
     let origin = Origin { exchange, inherited, via: &snapshot.via, client_cert: route.client_cert };
     let answer = match &route.action {
         Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,

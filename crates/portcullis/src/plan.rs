@@ -77,6 +77,8 @@ impl RoutePlan {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadPlan {
     pub(crate) tolerance: Tolerance,
+    /// Whether fields with `_` in their names pass.
+    pub(crate) keeps_underscores: bool,
     pub(crate) bytes: Option<usize>,
     pub(crate) fields: Option<usize>,
 }
@@ -182,6 +184,7 @@ impl Compiler<'_> {
                     query_bytes: route.target.query_bytes == config::QueryBytes::Encode,
                     encoded_path: route.target.encoded_path == config::EncodedPath::Keep,
                 },
+                keeps_underscores: route.underscores == config::Underscores::Keep,
                 bytes: route.limits.max_head.map(config::ByteSize::as_usize),
                 fields: route.limits.max_fields.map(|fields| fields as usize),
             },

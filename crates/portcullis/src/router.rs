@@ -8,7 +8,7 @@
 
 use crate::cors;
 use portcullis_config::{HostPattern, Match, PathPattern, PathSegment};
-use portcullis_http::{Exchange, Params, Rejection};
+use portcullis_http::{Exchange, Method, Params, Rejection};
 use regex::bytes::Regex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -60,6 +60,10 @@ enum Test {
     Present(bool),
     Matches(Regex),
 }
+
+/// What a route without `methods` says that it takes: the methods of RFC 9110 and RFC 5789. It takes other registered ones,
+/// too.
+const COMMON_METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
 
 impl Router {
     /// Adds the route at this place of the configuration.
@@ -175,6 +179,9 @@ impl Search<'_> {
                 self.found = Some((candidate.route, candidate.names.clone()));
                 return true;
             }
+            if candidate.methods.is_empty() {
+                self.allowed.extend(COMMON_METHODS.map(str::to_owned));
+            }
             for method in &candidate.methods {
                 self.allowed.insert(method.clone());
                 if method == "GET" {
@@ -243,8 +250,9 @@ fn insert(candidates: &mut Vec<Candidate>, candidate: Candidate) {
 
 impl Candidate {
     fn takes(&self, method: &[u8]) -> bool {
-        self.methods.is_empty()
-            || self.methods.iter().any(|m| m.as_bytes() == method || (m == "GET" && method == b"HEAD"))
+        // What an unknown method means, and whether it changes anything, only the route's author can say.
+        let any = self.methods.is_empty() && Method::is_registered(method);
+        any || self.methods.iter().any(|m| m.as_bytes() == method || (m == "GET" && method == b"HEAD"))
     }
 }
 

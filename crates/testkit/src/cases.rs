@@ -53,7 +53,7 @@ pub fn cases(folder: impl AsRef<Path>) -> Vec<Case> {
     cases
 }
 
-/// The bytes that a text with escapes stands for: `\r`, `\n`, `\t`, `\0`, `\\`, `\"` and `\xHH`.
+/// The bytes that a text with escapes stands for: `\r`, `\n`, `\t`, `\0`, `\s` (space), `\\`, `\"` and `\xHH`.
 ///
 /// # Panics
 /// At any other escape.
@@ -67,6 +67,7 @@ pub fn unescape(text: &str) -> Vec<u8> {
                 Some(b'r') => b'\r',
                 Some(b'n') => b'\n',
                 Some(b't') => b'\t',
+                Some(b's') => b' ',
                 Some(b'0') => 0,
                 Some(escaped @ (b'\\' | b'"')) => escaped,
                 Some(b'x') => {

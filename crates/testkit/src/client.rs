@@ -3,7 +3,7 @@
 use crate::message::{BodyEnd, Buffered, body_end, field};
 use crate::tls::Authority;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +83,20 @@ impl RawClient {
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let socket = open(address)?;
         Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket, scheme: "http" })
+    }
+
+    /// Connects in clear from this address of ours.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the address is not ours.
+    pub fn connect_from(own: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(own, 0).into())?;
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        let socket = TcpStream::from(socket);
+        prepare(&socket)?;
+        Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket })
     }
 
     /// Connects over TLS and completes the handshake. `protocols` are offered by ALPN.
@@ -174,9 +188,12 @@ impl RawClient {
     /// comes for half a minute.
     pub fn response(&mut self) -> io::Result<Response> {
         let head = self.head()?;
-        let mut response = Response { head, body: Vec::new(), complete: false };
+        let response = Response { head, body: Vec::new(), complete: false };
+        if let 100..=199 = response.status() { self.response() } else { self.body_of(response) }
+    }
+
+    fn body_of(&mut self, mut response: Response) -> io::Result<Response> {
         let end = match response.status() {
-            100..=199 => return self.response(),
             204 | 304 => BodyEnd::None,
             _ => body_end(&response.head, BodyEnd::Close),
         };
@@ -184,6 +201,20 @@ impl RawClient {
         // A reset after part of the body is a body that is not complete.
         response.complete = self.stream.body(end, &mut |data| body.extend_from_slice(data)).unwrap_or(false);
         Ok(response)
+    }
+
+    /// Reads the next response likewise, or the head of one that switches protocols (101).
+    ///
+    /// # Errors
+    /// As [`RawClient::response`].
+    pub fn response_or_switch(&mut self) -> io::Result<Response> {
+        let head = self.head()?;
+        let response = Response { head, body: Vec::new(), complete: true };
+        match response.status() {
+            101 => Ok(response),
+            100..=199 => self.response_or_switch(),
+            _ => self.body_of(response),
+        }
     }
 
     /// Reads one head and no more: of a response to HEAD, an interim one, or one whose body the test reads.
@@ -232,10 +263,14 @@ impl RawClient {
 
 fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    prepare(&socket)?;
+    Ok(socket)
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    Ok(socket)
+    socket.set_write_timeout(Some(PATIENCE))
 }
 
 /// Sends one request on a connection of its own: `request` is all before `Host`, such as `GET /a`; `fields` are

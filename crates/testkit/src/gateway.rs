@@ -1,6 +1,6 @@
 //! The built binary as a child process.
 
-use crate::{RawClient, get};
+use crate::{Origin, RawClient, get};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -162,6 +162,37 @@ impl Gateway {
             arguments: ["run", "-c", "gateway.toml"].map(String::from).to_vec(),
             variables: Vec::new(),
         }
+    }
+
+    /// Starts `binary` with one listener in clear and everything forwarded to `origin`, without a firewall; `top` and `route`
+    /// go into the configuration, before its tables and into its route.
+    ///
+    /// # Panics
+    /// As [`GatewayBuilder::start`].
+    #[must_use]
+    pub fn forwarding(binary: &str, origin: &Origin, top: &str, route: &str) -> Gateway {
+        let upstream = origin.address();
+        Self::builder(binary).start(|ports| {
+            format!(
+                r#"
+                admin.listen = "{admin}"
+                firewall.mode = "off"
+                {top}
+                [[listener]]
+                name = "public"
+                address = "{public}"
+                [upstream.origin]
+                endpoints = [{{ address = "{upstream}" }}]
+                [[route]]
+                name = "all"
+                match = {{ path = "/{{*rest}}" }}
+                upstream = "origin"
+                {route}
+                "#,
+                admin = ports.admin,
+                public = ports.public,
+            )
+        })
     }
 
     /// The listener for clients.

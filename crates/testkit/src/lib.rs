@@ -27,27 +27,35 @@
 )]
 
 mod answer;
+mod backend;
 mod cases;
 mod client;
+pub mod corpus;
+mod deliver;
 mod frames;
 pub mod ftw;
 mod gate;
 mod gateway;
 mod h2;
 mod h2client;
+mod judge;
 mod message;
 mod origin;
 mod suite;
 mod tls;
 
 pub use answer::{Answer, Digest, Head, Step, chunk, pattern, pattern_digest};
+pub use backend::{Backend, Journaled, Server};
 pub use cases::{Case, bytes, cases, unescape};
 pub use client::{RawClient, Response, get, request};
+pub use deliver::{PROBE, Pieces, arrived, converse, deliver, in_parallel, own_address};
 pub use frames::{FrameStep, code_name, frame_steps};
 pub use gate::Gate;
 pub use gateway::{Gateway, GatewayBuilder, Ports, free_port};
 pub use h2::{H2Origin, H2Request};
 pub use h2client::{H2Client, H2Frame, H2Stream, PREFACE};
+pub use judge::{Dirty, Forwarded, Judge};
+pub use message::sha256;
 pub use origin::{KEPT_BODY, Origin, OriginBuilder, Received};
 pub use rcgen;
 pub use suite::{absent, suite};

@@ -128,3 +128,19 @@ impl<S: Read> Buffered<S> {
         &self.ahead
     }
 }
+
+/// `Sec-WebSocket-Accept` of a handshake with this key (RFC 6455 §4.2.2).
+pub(crate) fn websocket_accept(key: &str) -> String {
+    use base64::Engine as _;
+    let joined = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, joined.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(digest)
+}
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub fn sha256(data: &[u8]) -> String {
+    let mut digest = crate::Digest::default();
+    digest.update(data);
+    digest.finish()
+}

@@ -1,6 +1,6 @@
 //! The chunked coding (RFC 9112 §7.1), read strictly and without IO.
 
-use portcullis_http::BodyError;
+use portcullis_http::{BodyError, is_token};
 
 /// Bytes of chunk extensions that one chunk may carry. They are read over and never forwarded.
 const MAX_EXTENSION: u32 = 256;
@@ -14,7 +14,17 @@ const MAX_DIGITS: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Size,
-    Extension,
+    /// Behind `;`: the name of an extension begins.
+    ExtensionStart,
+    ExtensionName,
+    /// Behind `=`.
+    ValueStart,
+    Value,
+    Quoted,
+    /// Behind a backslash within quotes.
+    QuotedPair,
+    /// Behind the closing quote.
+    QuotedEnd,
     SizeLf,
     Data,
     DataCr,
@@ -90,18 +100,24 @@ impl Decoder {
     fn read(&mut self, byte: u8) -> Result<(), BodyError> {
         self.state = match (self.state, byte) {
             (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
-            (State::Size, b';') if self.digits > 0 => State::Extension,
+            (State::Size, b';') if self.digits > 0 => self.extension_byte(State::ExtensionStart)?,
             (State::Size, _) => {
                 self.digit(byte)?;
                 State::Size
             }
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\t' | 0x20..=0x7e | 0x80..) => {
-                (self.extension, self.extensions) = (self.extension + 1, self.extensions + 1);
-                if self.extension > MAX_EXTENSION || self.extensions > MAX_EXTENSIONS {
-                    return Err(BodyError::Malformed);
-                }
-                State::Extension
+            (State::ExtensionName | State::Value | State::QuotedEnd, b'\r') => State::SizeLf,
+            (
+                State::ExtensionStart
+                | State::ExtensionName
+                | State::ValueStart
+                | State::Value
+                | State::Quoted
+                | State::QuotedPair
+                | State::QuotedEnd,
+                _,
+            ) => {
+                let next = after_extension_byte(self.state, byte).ok_or(BodyError::Malformed)?;
+                self.extension_byte(next)?
             }
             (State::SizeLf, b'\n') => {
                 (self.digits, self.extension) = (0, 0);
@@ -131,6 +147,12 @@ impl Decoder {
         Ok(())
     }
 
+    fn extension_byte(&mut self, next: State) -> Result<State, BodyError> {
+        (self.extension, self.extensions) = (self.extension + 1, self.extensions + 1);
+        let within = self.extension <= MAX_EXTENSION && self.extensions <= MAX_EXTENSIONS;
+        if within { Ok(next) } else { Err(BodyError::Malformed) }
+    }
+
     fn trailer_byte(&mut self, byte: u8, next: State) -> Result<State, BodyError> {
         if self.trailers.len() == MAX_TRAILERS {
             return Err(BodyError::TooLarge);
@@ -138,6 +160,23 @@ impl Decoder {
         self.trailers.push(byte);
         Ok(next)
     }
+}
+
+/// `*( ";" name [ "=" ( token / quoted-string ) ] )` of RFC 9112 §7.1.1. White space, which it takes but no sender writes,
+/// is refused: readers differ on it.
+fn after_extension_byte(state: State, byte: u8) -> Option<State> {
+    let token = is_token(&[byte]);
+    Some(match (state, byte) {
+        (State::ExtensionName | State::Value | State::QuotedEnd, b';') => State::ExtensionStart,
+        (State::ExtensionStart | State::ExtensionName, _) if token => State::ExtensionName,
+        (State::ExtensionName, b'=') => State::ValueStart,
+        (State::ValueStart, b'"') => State::Quoted,
+        (State::ValueStart | State::Value, _) if token => State::Value,
+        (State::Quoted, b'"') => State::QuotedEnd,
+        (State::Quoted, b'\\') => State::QuotedPair,
+        (State::Quoted | State::QuotedPair, b'\t' | 0x20..=0x7e | 0x80..) => State::Quoted,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +202,7 @@ mod tests {
             (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
             (b"005\r\nhello\r\n0\r\n\r\n", b"hello"),
             (b"5;a=b\r\nhello\r\nA\r\n0123456789\r\n0;x\r\nT: v\r\n\r\n", b"hello0123456789"),
+            (b"5;a=\"b \\\"c\\\\;\";d;e=f\r\nhello\r\n0\r\n\r\n", b"hello"),
         ] {
             assert_eq!(decode(input), Ok((body.to_vec(), true)));
         }
@@ -192,6 +232,17 @@ mod tests {
             b"5\r\nhello\rX",
             b"5;a\0\r\n",
             b"5;a\rb\r\n",
+            b"5;\r\n",
+            b"5;;a\r\n",
+            b"5; a\r\n",
+            b"5;a \r\n",
+            b"5;a=\r\n",
+            b"5;=b\r\n",
+            b"5;a[=b\r\n",
+            b"5;a=\"b\r\n",
+            b"5;a=\"b\"c\r\n",
+            b"5;a=b=c\r\n",
+            b"5;\xe9\r\n",
             b"0\r\nGET\0 / \r\n",
             b"0\r\nT: v\n\r\n",
         ] {

@@ -3,6 +3,7 @@
 //! What two recipients could read in two ways is refused, not repaired: a bare LF or CR, folded lines, white space
 //! around a field's name, a length given twice or in two ways, any transfer coding but `chunked`.
 
+use crate::framing::Seen;
 use portcullis_http::{
     Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Upgrade, UpstreamFailure,
     Version, is_token, is_value,
@@ -18,6 +19,9 @@ pub struct HeadLimits {
     /// Bytes of the request target.
     pub target: usize,
 }
+
+/// Bytes of a method; the longest that is registered has 17.
+const MAX_METHOD: usize = 32;
 
 impl Default for HeadLimits {
     /// 32 KiB, 100 fields, a target of 8 KiB.
@@ -42,8 +46,8 @@ impl From<BadResponse> for UpstreamFailure {
 pub struct HeadReader {
     /// Where the line begins whose end has not been seen.
     line: usize,
-    /// Where the head begins: behind one empty line before the request line, which RFC 9112 §2.2 asks to skip.
-    start: usize,
+    /// Behind the request line, once that has been found sound.
+    judged: usize,
 }
 
 impl HeadReader {
@@ -58,18 +62,15 @@ impl HeadReader {
         limits: &HeadLimits,
         head: &mut RequestHead,
     ) -> Result<Option<usize>, Rejection> {
-        if self.line == 0 && bytes.starts_with(b"\r\n") {
-            (self.line, self.start) = (2, 2);
-        }
-        let Some(end) =
-            self.end_of_head(bytes, limits).map_err(|_| Rejection::Malformed(Malformed::LineEnding))?
-        else {
-            if bytes.len() >= limits.bytes {
-                return Err(too_large(bytes, limits));
+        let end = match self.end_of_head(bytes, limits) {
+            Ok(Some(end)) => end,
+            unfinished => {
+                self.judge_request_line(bytes, limits, head)?;
+                unfinished.map_err(|_| Rejection::Malformed(Malformed::LineEnding))?;
+                return if bytes.len() >= limits.bytes { Err(too_large(bytes, limits)) } else { Ok(None) };
             }
-            return Ok(None);
         };
-        let text = bytes.get(self.start..end).unwrap_or_default();
+        let text = bytes.get(..end).unwrap_or_default();
         *self = HeadReader::default();
         let mut lines = Lines(text);
         head.clear();
@@ -83,13 +84,33 @@ impl HeadReader {
             head.fields.append_parsed(name, value);
             seen.note(name, value)?;
         }
+        if seen.is_over_cookies() {
+            return Err(Rejection::HeadTooLarge);
+        }
         head.framing = seen.request_framing(head.version)?;
-        head.accepts_trailers = seen.te_trailers && head.version == Version::Http11;
+        head.accepts_trailers = seen.accepts_trailers() && head.version == Version::Http11;
         let may_switch =
             head.method == Method::Get && head.version == Version::Http11 && head.framing == Framing::None;
-        head.upgrade =
-            (seen.websocket && seen.connection_upgrade && may_switch).then_some(Upgrade::WebSocket);
+        head.upgrade = (seen.asks_for_websocket() && may_switch).then_some(Upgrade::WebSocket);
         Ok(Some(end))
+    }
+
+    /// Refuses a request line that is whole as soon as it is, and before what is wrong behind it: a sender of HTTP/0.9
+    /// sends no more, and the verdict must not depend on how many bytes came at once.
+    fn judge_request_line(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+        head: &mut RequestHead,
+    ) -> Result<(), Rejection> {
+        if self.line == 0 || self.judged > 0 {
+            return Ok(());
+        }
+        let line = Lines(bytes.get(..self.line).unwrap_or_default()).next().unwrap_or_default();
+        head.clear();
+        request_line(line, limits, head)?;
+        self.judged = self.line;
+        Ok(())
     }
 
     /// Reads a response's head likewise. `to_head` says that the request was HEAD, whose answers have no body.
@@ -135,11 +156,15 @@ impl HeadReader {
             if rest.get(at) == Some(&0) || line.last() != Some(&b'\r') {
                 return Err(BadResponse);
             }
-            let first = self.line == self.start;
-            self.line += at + 1;
             if line.len() == 1 {
-                return if first { Err(BadResponse) } else { Ok(Some(self.line)) };
+                // A head that begins with its end.
+                if self.line == 0 {
+                    return Err(BadResponse);
+                }
+                self.line += at + 1;
+                return Ok(Some(self.line));
             }
+            self.line += at + 1;
         }
     }
 }
@@ -174,7 +199,11 @@ fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
         return Err(malformed);
     };
     // Methods are case-sensitive and all registered ones are upper case: `get` is a probe or a bug.
-    if !is_token(method) || target.is_empty() || method.iter().any(u8::is_ascii_lowercase) {
+    if !is_token(method)
+        || method.len() > MAX_METHOD
+        || target.is_empty()
+        || method.iter().any(u8::is_ascii_lowercase)
+    {
         return Err(malformed);
     }
     let version = match version {
@@ -230,7 +259,8 @@ fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The fields of a trailer section whose lines are whole; `None` where one is no field line.
-pub(crate) fn read_trailers(text: &[u8]) -> Option<Fields> {
+#[must_use]
+pub fn read_trailers(text: &[u8]) -> Option<Fields> {
     let mut fields = Fields::default();
     for line in Lines(text) {
         let (name, value) = split_field(line)?;
@@ -245,101 +275,6 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// What the fields said that decide a message's framing and what may follow it.
-#[derive(Default)]
-struct Seen {
-    hosts: u32,
-    length: Option<u64>,
-    chunked: bool,
-    /// `Upgrade` names WebSocket and nothing else.
-    websocket: bool,
-    /// `Connection` lists `upgrade`.
-    connection_upgrade: bool,
-    te_trailers: bool,
-}
-
-impl Seen {
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
-        match name.len() {
-            2 if name.eq_ignore_ascii_case(b"te") => {
-                self.te_trailers |= lists(value, b"trailers");
-            }
-            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.websocket = value.eq_ignore_ascii_case(b"websocket");
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.connection_upgrade |= lists(value, b"upgrade");
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = parse_length(value).filter(|_| self.length.is_none());
-                self.length = Some(length.ok_or(Rejection::Malformed(Malformed::ContentLength))?);
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    let known_form = is_token(value) && !self.chunked;
-                    return Err(if known_form {
-                        Rejection::NotImplemented
-                    } else {
-                        Rejection::Malformed(Malformed::TransferEncoding)
-                    });
-                }
-                self.chunked = true;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn request_framing(&self, version: Version) -> Result<Framing, Rejection> {
-        if self.hosts > 1 || (self.hosts == 0 && version == Version::Http11) {
-            return Err(Rejection::Malformed(Malformed::Host));
-        }
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Rejection::Malformed(Malformed::TransferEncoding)),
-            (true, None) if version == Version::Http10 => {
-                Err(Rejection::Malformed(Malformed::TransferEncoding))
-            }
-            (true, None) => Ok(Framing::Chunked),
-            (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),
-            (false, _) => Ok(Framing::None),
-        }
-    }
-
-    fn response_framing(&self, head: &ResponseHead, to_head: bool) -> Result<Framing, BadResponse> {
-        let no_body = head.status < 200 || head.status == 204 || head.status == 304;
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(BadResponse),
-            (true, None) if head.version == Version::Http10 || head.status < 200 || head.status == 204 => {
-                Err(BadResponse)
-            }
-            // The length stands in the head for the client to see, though nothing follows.
-            (_, Some(length)) if to_head || head.status == 304 => Ok(Framing::Length(length)),
-            _ if to_head || no_body => Ok(Framing::None),
-            (true, None) => Ok(Framing::Chunked),
-            (false, Some(length)) => Ok(Framing::Length(length)),
-            (false, None) => Ok(Framing::Close),
-        }
-    }
-}
-
-/// Whether a comma-separated list of tokens has this one (RFC 9110 §5.6.1).
-pub(crate) fn lists(value: &[u8], token: &[u8]) -> bool {
-    value.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
-}
-
-/// A `Content-Length`: digits alone, below 2^63. Leading zeros are read in base ten and sent on without.
-pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 32 {
-        return None;
-    }
-    let length = value.iter().try_fold(0u64, |n, d| {
-        let digit = d.is_ascii_digit().then(|| u64::from(d - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })?;
-    (length <= i64::MAX.unsigned_abs()).then_some(length)
 }
 
 #[cfg(test)]
@@ -371,7 +306,6 @@ mod tests {
             assert!(matches!(with(lines), Ok(Some(_))), "{lines:?}");
         }
         assert!(matches!(read(b"GET / HTTP/1.0\r\n\r\n"), Ok(Some(_))));
-        assert!(matches!(read(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Some(_))));
     }
 
     #[test]
@@ -449,11 +383,13 @@ mod tests {
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
             (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
             (b"PRI * HTTP/2.0\r\n\r\n", 505),
-            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (b"GET /\r\n", 400),
+            (b"GET / HTTP/2.0\r\nX: \0", 505),
         ] {
             assert_eq!(read(bytes), Err(status), "{:?}", String::from_utf8_lossy(bytes));
         }
-        assert_eq!(read(format!("GET /{} HTTP/1.1\r\n", "a".repeat(9000)).as_bytes()), Ok(None));
+        assert_eq!(read(format!("GET /{} HTTP/1.1", "a".repeat(9000)).as_bytes()), Ok(None));
         assert_eq!(
             read(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9000)).as_bytes()),
             Err(414)
@@ -461,6 +397,8 @@ mod tests {
         assert_eq!(read("x".repeat(40_000).as_bytes()), Err(414));
         assert_eq!(with(&format!("X: {}\r\n", "a".repeat(40_000))), Err(431));
         assert_eq!(with(&"X: a\r\n".repeat(100)), Err(431));
+        assert!(matches!(with(&format!("Cookie: {}a=b\r\n", "a=b; ".repeat(499))), Ok(Some(_))));
+        assert_eq!(with(&format!("Cookie: {}a=b\r\nCookie: c=d\r\n", "a=b; ".repeat(499))), Err(431));
     }
 
     #[test]

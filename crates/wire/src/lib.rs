@@ -27,6 +27,7 @@
 pub mod chunked;
 pub mod client;
 mod encode;
+mod framing;
 pub mod head;
 mod message;
 mod pipe;

@@ -38,7 +38,7 @@ pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{
     Auth, EncodedPath, HeaderMatch, Match, QueryBytes, QueryMatch, RateLimit, Route, RouteLimits,
-    RouteTarget, RouteTimeouts, TargetMode,
+    RouteTarget, RouteTimeouts, TargetMode, Underscores,
 };
 pub use server::{Addresses, Admin, ForwardedHeader, Log, LogFormat, LogLevel, Server};
 pub use upstream::{Balance, Endpoint, Upstream, UpstreamProtocol, UpstreamTls};

@@ -35,6 +35,9 @@ pub struct Route {
     /// Request targets that are refused by default because not all servers read them alike.
     #[serde(default)]
     pub target: RouteTarget,
+    /// Request header fields with `_` in their names, such as `user_id`.
+    #[serde(default)]
+    pub underscores: Underscores,
     /// Protocols that a request may switch to. An `Upgrade` to any other is read over, as HTTP asks.
     #[serde(default)]
     pub upgrade: Vec<UpgradeProtocol>,
@@ -117,7 +120,8 @@ pub struct Match {
     pub hosts: Vec<HostPattern>,
     /// The path.
     pub path: PathPattern,
-    /// Methods; `GET` also takes `HEAD`. Empty: all. Other methods on a path that has routes get 405.
+    /// Methods; `GET` also takes `HEAD`. Empty: all that are registered with IANA. Other methods on a path that has routes
+    /// get 405.
     #[serde(default)]
     pub methods: Vec<Method>,
     /// Conditions on request headers.
@@ -203,6 +207,18 @@ pub enum EncodedPath {
     Refuse,
     /// What is encoded stays so, and is part of its segment; semicolons are encoded. An upstream that decodes twice, or
     /// takes an encoded slash for a slash, serves another path than the one that was matched and authorized.
+    Keep,
+}
+
+/// What happens to request header fields with `_` in their names. Where such a name would stand for a field that decides
+/// framing, routing or identity, or for another field of the same request, the request is refused anyhow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Underscores {
+    /// They are left out: upstreams that speak CGI, WSGI and the like take them for the ones with `-`.
+    #[default]
+    Drop,
+    /// The upstream gets them.
     Keep,
 }
 

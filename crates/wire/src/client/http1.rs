@@ -1,7 +1,8 @@
 //! HTTP/1 connections to upstreams.
 
 use super::{ClientSettings, MAX_INTERIM};
-use crate::head::{HeadReader, lists};
+use crate::framing::lists;
+use crate::head::HeadReader;
 use crate::timer::Wait;
 use crate::transport::Transport;
 use crate::{Call, IoStream, Sink, SinkError, Source, encode, websocket};

@@ -1,7 +1,7 @@
 //! HTTP/2 connections to upstreams, by hyper.
 
 use super::ClientSettings;
-use crate::head::parse_length;
+use crate::framing::parse_length;
 use crate::pipe::{PipeBody, PipeSink, from_map, pipe, to_map};
 use crate::timer::Wait;
 use crate::transport::BodyTimeouts;

@@ -14,6 +14,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// Empty lines that may stand before a request line (RFC 9112 §2.2): some clients send one behind a body.
+const EMPTY_LINES: u32 = 8;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An unread body this small is read and dropped so that the connection can serve on.
 const DISCARD: u64 = 64 * 1024;
@@ -38,8 +40,12 @@ pub(super) async fn serve<S: Service>(
     mut drain: Drain,
     mut detect: bool,
 ) -> Option<(IoStream, BytesMut)> {
-    let mut intake =
-        Intake { reader: HeadReader::default(), wait: Wait::default(), patience: settings.first_byte };
+    let mut intake = Intake {
+        reader: HeadReader::default(),
+        empty_lines: 0,
+        wait: Wait::default(),
+        patience: settings.first_byte,
+    };
     for number in 1..=settings.max_requests {
         let mut head = RequestHead::default();
         let mut draining = false;
@@ -58,6 +64,7 @@ pub(super) async fn serve<S: Service>(
         };
         intake.wait.end();
         intake.patience = settings.idle;
+        intake.empty_lines = 0;
         detect = false;
         let mut exchange = Http1Downstream {
             keep_alive: head.version == Version::Http11
@@ -130,6 +137,8 @@ pub(super) fn expectation(head: &RequestHead) -> Result<bool, Rejection> {
 /// Reading heads, one after the other, under deadlines.
 struct Intake {
     reader: HeadReader,
+    /// How many were read over before this head.
+    empty_lines: u32,
     wait: Wait,
     /// How long the first byte of the next head may take.
     patience: Duration,
@@ -145,9 +154,19 @@ impl Intake {
         head: &mut RequestHead,
     ) -> Poll<Begin> {
         loop {
+            // Read over at once: behind them the connection is as idle as before.
+            while transport.input.starts_with(b"\r\n") {
+                if self.empty_lines == EMPTY_LINES {
+                    return Poll::Ready(Begin::Refused(Rejection::Malformed(Malformed::RequestLine)));
+                }
+                self.empty_lines += 1;
+                bytes::Buf::advance(&mut transport.input, 2);
+            }
             let input = &transport.input;
-            let preface =
-                detect && !input.is_empty() && (PREFACE.starts_with(input) || input.starts_with(PREFACE));
+            let preface = detect
+                && self.empty_lines == 0
+                && !input.is_empty()
+                && (PREFACE.starts_with(input) || input.starts_with(PREFACE));
             if preface && input.len() >= PREFACE.len() {
                 return Poll::Ready(Begin::Http2);
             }
@@ -171,7 +190,8 @@ impl Intake {
                 }
                 Poll::Ready(_) => return Poll::Ready(Begin::Closed),
                 Poll::Pending => {
-                    let limit = if was_empty { self.patience } else { settings.header };
+                    // Half a preface is not a head that takes its time: the client has not said what it speaks.
+                    let limit = if was_empty || preface { self.patience } else { settings.header };
                     ready!(self.wait.poll_expired(cx, limit));
                     return Poll::Ready(if was_empty {
                         Begin::Closed

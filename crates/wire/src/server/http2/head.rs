@@ -1,7 +1,8 @@
 //! Our head from hyper's.
 
 use super::note::Note;
-use crate::head::{HeadLimits, lists, parse_length};
+use crate::framing::{lists, parse_length};
+use crate::head::HeadLimits;
 use portcullis_http::{
     Framing, Host, Malformed, Method, Rejection, RequestHead, TargetError, Upgrade, Version,
 };
