@@ -96,7 +96,7 @@ impl RawClient {
         socket.connect_timeout(&address.into(), PATIENCE)?;
         let socket = TcpStream::from(socket);
         prepare(&socket)?;
-        Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket })
+        Ok(RawClient { stream: Buffered::new(Box::new(socket.try_clone()?)), socket, scheme: "http" })
     }
 
     /// Connects over TLS and completes the handshake. `protocols` are offered by ALPN.
