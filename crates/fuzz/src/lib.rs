@@ -22,6 +22,7 @@ pub mod ftw;
 pub mod http;
 pub mod identity;
 pub mod limits;
+mod proxy;
 pub mod seclang;
 pub mod seeds;
 pub mod telemetry;
@@ -62,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     ("waf_transform", waf::transform),
     ("wire_chunked", wire::chunked),
     ("wire_framing", wire::framing),
+    ("wire_proxy", wire::proxy),
     ("wire_request", wire::request),
     ("wire_response", wire::response),
 ];

@@ -13,6 +13,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+pub use crate::proxy::header as proxy;
+
 /// Caps small enough to be met, and those of the product.
 fn limits() -> [HeadLimits; 2] {
     [HeadLimits { bytes: 160, fields: 4, target: 24 }, HeadLimits::default()]

@@ -167,6 +167,8 @@ pub enum UpstreamFailure {
     TooLarge,
     /// There is no endpoint to ask.
     NoEndpoint,
+    /// This machine has no file descriptor or port left to connect with.
+    Exhausted,
 }
 
 impl UpstreamFailure {
@@ -182,6 +184,7 @@ impl UpstreamFailure {
             UpstreamFailure::ResponseTimeout => "response_timeout",
             UpstreamFailure::TooLarge => "too_large",
             UpstreamFailure::NoEndpoint => "no_endpoint",
+            UpstreamFailure::Exhausted => "exhausted",
         }
     }
 
@@ -189,7 +192,7 @@ impl UpstreamFailure {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            UpstreamFailure::NoEndpoint => 503,
+            UpstreamFailure::NoEndpoint | UpstreamFailure::Exhausted => 503,
             UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout => 504,
             _ => 502,
         }
@@ -310,7 +313,9 @@ impl Rejection {
             Rejection::KeysUnavailable => "keys_unavailable",
             Rejection::RateLimited { .. } => "rate_limited",
             Rejection::BodyTooLarge => "body_too_large",
-            Rejection::OverBudget | Rejection::Overloaded => "overloaded",
+            Rejection::OverBudget
+            | Rejection::Overloaded
+            | Rejection::Upstream(UpstreamFailure::Exhausted) => "overloaded",
             Rejection::LimitUnavailable => "limit_unavailable",
             Rejection::Contract(_) | Rejection::ContentCoding { .. } => "contract",
             Rejection::Upstream(UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout) => {
@@ -345,7 +350,9 @@ impl Rejection {
             Rejection::KeysUnavailable => "Credentials cannot be checked at the moment",
             Rejection::RateLimited { .. } => "Too many requests",
             Rejection::BodyTooLarge => "The body is too large",
-            Rejection::OverBudget | Rejection::Overloaded => "The gateway is overloaded",
+            Rejection::OverBudget
+            | Rejection::Overloaded
+            | Rejection::Upstream(UpstreamFailure::Exhausted) => "The gateway is overloaded",
             Rejection::LimitUnavailable => "The request's rate cannot be checked at the moment",
             Rejection::Contract(ContractFailure::MediaType) => "The media type is not supported here",
             Rejection::ContentCoding { .. } => "The content coding is not supported here",
@@ -415,6 +422,7 @@ impl Rejection {
                 | Rejection::VersionNotSupported
                 | Rejection::BodyTooLarge
                 | Rejection::Overloaded
+                | Rejection::Internal
         )
     }
 
@@ -423,7 +431,9 @@ impl Rejection {
         let written = match self {
             Rejection::MethodNotAllowed { allow } => fields.set("allow", allow),
             Rejection::RateLimited { retry_after } => fields.set("retry-after", retry_after.to_string()),
-            Rejection::Overloaded | Rejection::OverBudget => fields.set("retry-after", "1"),
+            Rejection::Overloaded
+            | Rejection::OverBudget
+            | Rejection::Upstream(UpstreamFailure::Exhausted) => fields.set("retry-after", "1"),
             Rejection::Unauthenticated { challenge, .. }
             | Rejection::Forbidden { challenge: Some(challenge) } => {
                 fields.set("www-authenticate", challenge)

@@ -56,6 +56,14 @@ impl std::fmt::Debug for Partition<'_> {
     }
 }
 
+impl Partition<'_> {
+    /// That of an address: for IPv6 its /64, which is the least one customer gets; an IPv4-mapped one counts as IPv4.
+    #[must_use]
+    pub fn of_address(ip: IpAddr) -> Self {
+        Partition::Address(network(ip))
+    }
+}
+
 impl Key {
     /// The partition that the exchange belongs to.
     #[must_use]
@@ -67,7 +75,7 @@ impl Key {
             Key::Field(name) => exchange.request.fields.get(name).map(Partition::Field),
             Key::Claim(name) => principal.and_then(|principal| claim(principal, name)),
         };
-        named.unwrap_or_else(|| Partition::Address(network(exchange.client.address.ip)))
+        named.unwrap_or_else(|| Partition::of_address(exchange.client.address.ip))
     }
 }
 

@@ -17,6 +17,7 @@
 mod acme;
 mod admin;
 mod answer;
+mod arrival;
 mod aside;
 mod body;
 mod commands;
@@ -29,6 +30,7 @@ mod grpc;
 mod inputs;
 mod inspection;
 mod listener;
+mod memory;
 mod normalize;
 mod options;
 mod pipeline;

@@ -1,18 +1,21 @@
 //! Sockets: binding them, taking connections, and what a connection passes before its first request.
 
+use crate::arrival::{self, Arrival};
 use crate::connection::Connection;
 use crate::pipeline::Gateway;
 use crate::snapshot::{ListenerPlan, Snapshots};
 use crate::tls::Opened;
 use portcullis_http::Scheme;
+use portcullis_limits::Slot;
 use portcullis_telemetry::{HandshakeFailure, InFlight};
 use portcullis_wire::server::{Drain, serve};
 use socket2::{Domain, Socket, Type};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const BACKLOG: i32 = 1024;
 /// How long to wait when there are no file descriptors left.
 const BREATHER: Duration = Duration::from_millis(50);
+/// What waits unsent in the kernel before a socket takes no more, and what is handed to it at once. Who reads slowly then
+/// holds little of the kernel's memory, and that it reads at all shows soon: without this a socket takes more only when a
+/// third of its buffer, which may be megabytes, has left.
+pub(crate) const UNSENT: u16 = 16 * 1024;
 
 /// Binds an address for one of several threads: the kernel spreads connections over all sockets of it.
 ///
@@ -32,6 +39,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Taken over by the connections.
+    socket.set_tcp_notsent_lowat(UNSENT.into())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -47,6 +56,7 @@ pub(crate) async fn accept(
 ) {
     let Ok(local) = socket.local_addr() else { return };
     let connections = snapshots.current().shared.connections.clone();
+    let mut reserve = Reserve::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -69,7 +79,11 @@ pub(crate) async fn accept(
             }
             // The connection was gone before it was taken, or descriptors are short: either passes.
             Err(error) if is_transient(&error) => {}
-            Err(_) => tokio::time::sleep(BREATHER).await,
+            Err(_) => {
+                plan.metrics.not_accepted.inc();
+                reserve.turn_away(&socket).await;
+                tokio::time::sleep(BREATHER).await;
+            }
         }
     }
     // What the kernel has already accepted for this socket would be reset with it.
@@ -77,6 +91,31 @@ pub(crate) async fn accept(
         let Some(permits) = Permits::at_hand(&connections, &plan) else { return };
         begin(stream, peer, local, permits, plan.clone(), &snapshots, &drain);
     }
+}
+
+/// A descriptor that is kept for when there is no other left: then it is let go, and with it who waits longest learns
+/// at once that there is no room, instead of waiting for an answer that nobody can give.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn new() -> Self {
+        Reserve(File::open("/dev/null").ok())
+    }
+
+    async fn turn_away(&mut self, socket: &TcpListener) {
+        if self.0.take().is_some()
+            && let Some((stream, _)) = accepted_already(socket).await
+        {
+            reset(&stream);
+        }
+        *self = Reserve::new();
+    }
+}
+
+/// Has a connection closed at once, without a farewell that the kernel would have to keep for it.
+fn reset(stream: &TcpStream) {
+    // A socket that refuses this is closed all the same.
+    let _ = stream.set_zero_linger();
 }
 
 /// Leave for one connection: the process's, and the listener's where it has a limit of its own.
@@ -120,7 +159,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 fn begin(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
     permits: Permits,
@@ -131,7 +170,16 @@ fn begin(
     let (snapshots, drain) = (snapshots.clone(), drain.clone());
     let open = plan.metrics.connection();
     tokio::spawn(async move {
-        let guard = Open { _permits: permits, _counted: open };
+        let mut guard = Open { _permits: permits, _counted: open, _slot: None };
+        let admitted = arrival::admit(&mut stream, (peer, local), &plan, &snapshots.current()).await;
+        let Arrival { peer, local, slot } = match admitted {
+            Ok(arrival) => arrival,
+            Err(why) => {
+                plan.metrics.refused(why);
+                return reset(&stream);
+            }
+        };
+        guard._slot = slot;
         // Small answers must not wait for an acknowledgement; a socket that refuses this still works.
         let _ = stream.set_nodelay(true);
         if let Some(Opened { io, protocol, server_name, certificate }) = open_stream(stream, &plan).await {
@@ -149,6 +197,7 @@ fn begin(
 struct Open {
     _permits: Permits,
     _counted: InFlight,
+    _slot: Option<Slot>,
 }
 
 /// The TLS handshake, where the listener has TLS.
@@ -156,7 +205,15 @@ async fn open_stream(stream: TcpStream, plan: &ListenerPlan) -> Option<Opened> {
     let Some(tls) = &plan.tls else {
         return Some(Opened::in_clear(stream));
     };
-    match tokio::time::timeout(plan.handshake, tls.handshake(stream)).await {
+    let accepted = Instant::now();
+    // Who says nothing at all is not waited for as long as who shakes hands slowly.
+    let spoken = tokio::time::timeout(plan.settings.first_byte, stream.peek(&mut [0])).await;
+    if spoken.is_err() {
+        plan.metrics.handshake_failed(HandshakeFailure::Timeout);
+        return None;
+    }
+    let left = plan.handshake.saturating_sub(accepted.elapsed());
+    match tokio::time::timeout(left, tls.handshake(stream)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(why)) => {
             plan.metrics.handshake_failed(why);

@@ -20,7 +20,11 @@ use bytes::Bytes;
 use portcullis_http::hygiene::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Serves the requests of one client connection.
 #[derive(Clone, Debug)]
@@ -197,11 +201,32 @@ fn check_head(plan: HeadPlan, exchange: &Exchange) -> Result<(), Rejection> {
     if size > most { Err(Rejection::HeadTooLarge) } else { Ok(()) }
 }
 
+/// Runs to its end what serves one request; `None` where it panics. That is this request's failure: the others of its
+/// connection and its thread go on.
+async fn contain<F: Future>(work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        // Nothing of what the work leaves half done is used again but to answer and to log.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
 impl Service for Gateway {
     async fn call<D: Downstream>(&self, head: RequestHead, downstream: &mut D) {
         let snapshot = self.snapshots.current();
         let _in_flight = snapshot.shared.metrics.in_flight();
         let mut record = Record::begin();
+        if !snapshot.shared.memory.keeps_connections() {
+            downstream.close_after();
+        }
+        if !snapshot.shared.memory.admits_requests() {
+            let (id, why) = (RequestId::random(), Rejection::Overloaded);
+            return self.refuse_with(&snapshot, &head, &id, why, downstream, record).await;
+        }
         let (mut exchange, inherited) = match normalize(&snapshot, &self.connection, head) {
             Normalized::Exchange(exchange, inherited) => (exchange, inherited),
             Normalized::Refused(head, id, why) => {
@@ -209,8 +234,8 @@ impl Service for Gateway {
             }
         };
         let mut firewall = Inspection::none();
-        let outcome =
-            pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record).await;
+        let way = pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record);
+        let outcome = contain(way).await.unwrap_or(Err(Rejection::Internal));
         if let Err(why) = outcome {
             if downstream.started() {
                 downstream.abort();
@@ -245,5 +270,20 @@ impl Gateway {
         record.sent(answer::reject(snapshot, &why, Subject::Head(head, id), downstream).await);
         record.rejection = Some(why);
         record.close(snapshot, &self.connection, Subject::Head(head, id), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contain;
+
+    #[tokio::test]
+    async fn d10_a_panic_is_one_requests() {
+        assert_eq!(contain(async { 1 }).await, Some(1));
+        let late = async {
+            tokio::task::yield_now().await;
+            panic!("as a test");
+        };
+        assert_eq!(contain::<_>(late).await, None::<()>);
     }
 }

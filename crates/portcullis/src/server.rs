@@ -2,6 +2,7 @@
 
 use crate::admin::{self, Admin};
 use crate::listener;
+use crate::memory;
 use crate::reload::{Reloader, Status};
 use crate::snapshot::Snapshots;
 use portcullis_wire::server::Drain;
@@ -38,10 +39,17 @@ pub(crate) async fn run(path: PathBuf, snapshots: Snapshots) -> Result<(), Strin
             tracing::error!(%error, "no reloads: signals are not to be had");
         }
     });
+    let memory_limit = memory::control_group_limit();
+    tokio::spawn(memory::watch(snapshots.clone(), memory_limit));
     for listener in &snapshot.listeners {
         tracing::info!(listener = %listener.name, address = %listener.address, tls = listener.tls.is_some(), "listening");
     }
-    tracing::info!(admin = %snapshot.admin, threads, config = %snapshot.hash, "ready");
+    tracing::info!(
+        admin = %snapshot.admin, threads, config = %snapshot.hash,
+        max_connections = snapshot.shared.max_connections,
+        memory_limit = snapshot.memory_limit.or(memory_limit),
+        "ready"
+    );
     drop(snapshot);
 
     let failed = |error: io::Error| format!("signals are not to be had: {error}");
@@ -125,6 +133,6 @@ async fn work(
     // Each open connection of this process holds a permit; this thread's own end with its event loop, so it stays
     // until all are back or the grace period is over.
     let snapshot = snapshots.current();
-    let all = u32::try_from(snapshot.max_connections).unwrap_or(u32::MAX);
+    let all = u32::try_from(snapshot.shared.max_connections).unwrap_or(u32::MAX);
     tokio::time::timeout(snapshot.grace, snapshot.shared.connections.acquire_many(all)).await.is_ok()
 }

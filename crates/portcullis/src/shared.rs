@@ -1,10 +1,11 @@
 //! What outlives every snapshot: a reload resets none of it.
 
 use crate::acme::Manager;
+use crate::memory::Memory;
 use portcullis_config::Config;
 use portcullis_http::Budget;
 use portcullis_identity::KeyStore;
-use portcullis_limits::LocalStore;
+use portcullis_limits::{Concurrency, Key, LocalStore};
 use portcullis_telemetry::{LogFiles, LogFormat, LogQueue, Metrics};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,16 @@ use tokio::sync::Semaphore;
 
 /// Callers whose rates are counted at once; about 64 bytes each.
 const COUNTED_CALLERS: usize = 1_000_000;
+/// Client connections at most, unless the configuration says otherwise.
+const MOST_CONNECTIONS: u64 = 50_000;
+
+/// Client connections for which there are file descriptors, when a quarter of all is left to connections to upstreams,
+/// logs and files.
+fn default_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = files.map_or(MOST_CONNECTIONS, |files| (files / 4 * 3).clamp(16, MOST_CONNECTIONS));
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
 
 /// Counters, pools, key sets and budgets of the process.
 #[derive(Debug)]
@@ -26,10 +37,16 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     /// Certificates that the gateway orders itself.
     pub(crate) acme: Arc<Manager>,
+    /// What is shed for want of memory.
+    pub(crate) memory: Memory,
     /// One permit for each client connection.
     pub(crate) connections: Arc<Semaphore>,
+    /// How many there are in all.
+    pub(crate) max_connections: usize,
     /// The same for listeners with a limit of their own, by name and limit.
     listener_connections: Mutex<HashMap<(String, u32), Arc<Semaphore>>>,
+    /// Connections by client, of listeners that count them so.
+    connections_by_address: Mutex<HashMap<Arc<str>, Concurrency>>,
 }
 
 impl Shared {
@@ -45,6 +62,8 @@ impl Shared {
         log_format: LogFormat,
     ) -> Result<Self, String> {
         let limit = config.server.body_budget.as_usize();
+        let max_connections =
+            config.server.max_connections.map_or_else(default_connections, |most| most as usize);
         let budget = Budget::new(limit);
         metrics.watch_budget(budget.clone(), limit);
         Ok(Shared {
@@ -56,9 +75,20 @@ impl Shared {
             keys: KeyStore::new(None).map_err(|error| error.to_string())?,
             budget,
             acme: Arc::default(),
-            connections: Arc::new(Semaphore::new(config.server.max_connections as usize)),
+            memory: Memory::default(),
+            connections: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
             listener_connections: Mutex::default(),
+            connections_by_address: Mutex::default(),
         })
+    }
+
+    /// The places of each client on a listener that gives it so many. A reload that changes how many keeps who has
+    /// some.
+    pub(crate) fn connections_by_address(&self, listener: &Arc<str>, limit: u32) -> Concurrency {
+        let mut known = self.connections_by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = known.entry(listener.clone());
+        places.or_insert_with(|| Concurrency::new(Key::Address, limit)).retuned(Key::Address, limit)
     }
 
     /// The permits of a listener that takes so many connections. A reload that does not change the limit keeps them;

@@ -1,6 +1,7 @@
 //! One immutable compiled configuration, and the one place from which it is read.
 
 use crate::acme::Managed;
+use crate::arrival::ProxyPlan;
 use crate::inputs::Inputs;
 use crate::plan::{self, RoutePlan};
 use crate::router::Router;
@@ -37,7 +38,8 @@ pub(crate) struct Snapshot {
     pub(crate) fixed: BTreeMap<String, String>,
     pub(crate) threads: usize,
     pub(crate) grace: Duration,
-    pub(crate) max_connections: usize,
+    /// The memory from which load is shed, where the configuration names it.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) admin: SocketAddr,
     pub(crate) via: String,
     pub(crate) listeners: Vec<Arc<ListenerPlan>>,
@@ -69,6 +71,10 @@ pub(crate) struct ListenerPlan {
     /// The certificate that it gets by ACME.
     pub(crate) acme: Option<Arc<Managed>>,
     pub(crate) handshake: Duration,
+    /// Load balancers that announce their clients, where the listener is theirs.
+    pub(crate) proxy: Option<ProxyPlan>,
+    /// Connections of one client, where they are limited.
+    pub(crate) per_address: Option<u32>,
     /// One permit for each connection, where the listener has a limit of its own.
     pub(crate) connections: Option<Arc<Semaphore>>,
     pub(crate) settings: Arc<ServerSettings>,
@@ -296,7 +302,7 @@ impl Snapshot {
             fixed: fixed(&config),
             threads: threads(&config),
             grace: config.server.grace.get(),
-            max_connections: config.server.max_connections as usize,
+            memory_limit: config.server.memory_limit.map(portcullis_config::ByteSize::get),
             admin: config.admin.listen,
             via: config.server.name.clone(),
             listeners,
@@ -377,7 +383,10 @@ fn fixed(config: &Config) -> BTreeMap<String, String> {
     let process = [
         ("`admin.listen`", config.admin.listen.to_string()),
         ("`server.threads`", threads(config).to_string()),
-        ("`server.max_connections`", server.max_connections.to_string()),
+        (
+            "`server.max_connections`",
+            server.max_connections.map_or_else(String::new, |most| most.to_string()),
+        ),
         ("`server.body_budget`", server.body_budget.to_string()),
         ("`log.format`", format!("{:?}", config.log.format)),
         ("`log.level`", config.log.level.as_str().to_owned()),

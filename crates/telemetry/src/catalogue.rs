@@ -99,6 +99,10 @@ catalogue! {
         "Open connections of clients."
     CLIENT_CONNECTIONS Counter "portcullis_client_connections_total" ["listener"]
         "Connections of clients that were accepted."
+    CLIENT_CONNECTIONS_REFUSED Counter "portcullis_client_connections_refused_total" ["listener" "reason"]
+        "Connections of clients that were closed before a word was read from them, or for what their PROXY protocol header says or does not say."
+    ACCEPT_FAILURES Counter "portcullis_accept_failures_total" ["listener"]
+        "Connections of clients that could not be accepted for want of file descriptors or memory."
     TLS_HANDSHAKE_FAILURES Counter "portcullis_tls_handshake_failures_total" ["listener" "reason"]
         "TLS handshakes of clients that did not complete."
     ACME_CERTIFICATE_EXPIRY Gauge "portcullis_acme_certificate_expiry_timestamp_seconds" ["domain"]
@@ -109,6 +113,10 @@ catalogue! {
         "Bytes of request and response bodies held in memory."
     BUFFERED_BODY_LIMIT_BYTES Gauge "portcullis_buffered_body_limit_bytes" []
         "Bytes of request and response bodies that may be held in memory at most."
+    MEMORY_LIMIT Gauge "portcullis_memory_limit_bytes" []
+        "Memory from which load is shed; 0 where there is no limit."
+    MEMORY_STEP Gauge "portcullis_memory_step" []
+        "What is shed for want of memory: 0 nothing, 1 held bodies and kept connections, 2 also requests, 3 also connections."
     RELOADS Counter "portcullis_reloads_total" ["result"]
         "Attempts to load a configuration, the one at the start included."
     CONFIG_LAST_RELOAD_SUCCESSFUL Gauge "portcullis_config_last_reload_successful"  []

@@ -176,16 +176,64 @@ impl HandshakeFailure {
     }
 }
 
+/// Why a client's connection was closed before anything was served on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// Its address has all the connections that one client may have.
+    AddressLimit,
+    /// The process is short of memory.
+    Memory,
+    /// It is none of the load balancers that may connect.
+    ProxyPeer,
+    /// It did not begin with a PROXY protocol header, or with a wrong one.
+    ProxyHeader,
+    /// The PROXY protocol header took too long.
+    ProxyTimeout,
+}
+
+impl ConnectionRefusal {
+    const ALL: [Self; 5] =
+        [Self::AddressLimit, Self::Memory, Self::ProxyPeer, Self::ProxyHeader, Self::ProxyTimeout];
+
+    /// The reason's name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnectionRefusal::AddressLimit => "address_limit",
+            ConnectionRefusal::Memory => "memory",
+            ConnectionRefusal::ProxyPeer => "proxy_peer",
+            ConnectionRefusal::ProxyHeader => "proxy_header",
+            ConnectionRefusal::ProxyTimeout => "proxy_timeout",
+        }
+    }
+}
+
 /// Counts the connections of one listener. Cheap to clone.
 #[derive(Clone)]
 pub struct ListenerMetrics {
     pub(crate) open: IntGauge,
     pub(crate) accepted: IntCounter,
     pub(crate) failures: Counters<2>,
+    pub(crate) refused: Counters<2>,
+    /// Connections that could not be accepted: `inc` for each.
+    pub not_accepted: IntCounter,
     pub(crate) label: Arc<str>,
 }
 
 impl ListenerMetrics {
+    /// Brings the series of all refusals into being, at zero.
+    pub(crate) fn begin(self) -> Self {
+        for refusal in ConnectionRefusal::ALL {
+            self.refused.with([&self.label, refusal.as_str()]);
+        }
+        self
+    }
+
+    /// Counts a connection that was closed before anything was served on it.
+    pub fn refused(&self, why: ConnectionRefusal) {
+        self.refused.with([&self.label, why.as_str()]).inc();
+    }
+
     /// Counts a connection as accepted, and as open until the answer is dropped.
     pub fn connection(&self) -> InFlight {
         self.accepted.inc();

@@ -47,11 +47,12 @@ pub use firewall::{
     Producer, RuleMatch, ShadowRecord,
 };
 pub use handles::{
-    AcmeMetrics, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics,
-    TargetMetrics, UpstreamMetrics,
+    AcmeMetrics, ConnectionRefusal, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics,
+    ShadowMetrics, TargetMetrics, UpstreamMetrics,
 };
 pub use logging::{LogFormat, LogSettings, Logging, LoggingError, init, request_span};
 pub use metrics::{BuildInfo, CONTENT_TYPE, FirewallAction, LeakAction, Metrics, MetricsError};
+pub use process::resident_bytes;
 pub use prometheus::{IntCounter as Counter, IntGauge as Gauge};
 pub use queue::{DEFAULT_CAPACITY, LogQueue};
 pub use redact::{

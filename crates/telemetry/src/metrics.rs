@@ -135,6 +135,10 @@ pub struct Metrics {
     tls_failures: Counters<2>,
     acme_expiry: Gauges<1>,
     acme_orders: Counters<2>,
+    refused_connections: Counters<2>,
+    accept_failures: Counters<1>,
+    memory_limit: IntGauge,
+    memory_step: IntGauge,
     buffered: IntGauge,
     buffered_limit: IntGauge,
     reloads: Counters<1>,
@@ -202,6 +206,10 @@ impl Metrics {
             tls_failures: Counters::register(r, &c::TLS_HANDSHAKE_FAILURES)?,
             acme_expiry: Gauges::register(r, &c::ACME_CERTIFICATE_EXPIRY)?,
             acme_orders: Counters::register(r, &c::ACME_ORDERS)?,
+            refused_connections: Counters::register(r, &c::CLIENT_CONNECTIONS_REFUSED)?,
+            accept_failures: Counters::register(r, &c::ACCEPT_FAILURES)?,
+            memory_limit: gauge(r, &c::MEMORY_LIMIT)?,
+            memory_step: gauge(r, &c::MEMORY_STEP)?,
             buffered: gauge(r, &c::BUFFERED_BODY_BYTES)?,
             buffered_limit: gauge(r, &c::BUFFERED_BODY_LIMIT_BYTES)?,
             reloads: Counters::register(r, &c::RELOADS)?,
@@ -267,8 +275,11 @@ impl Metrics {
             open: self.client_open.with([label]),
             accepted: self.client_connections.with([label]),
             failures: self.tls_failures.clone(),
+            refused: self.refused_connections.clone(),
+            not_accepted: self.accept_failures.with([label]),
             label: label.into(),
         }
+        .begin()
     }
 
     /// The counters of a route's targets that would be refused. Made when a snapshot compiles.
@@ -358,6 +369,13 @@ impl Metrics {
         *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget);
     }
 
+    /// Notes from how many bytes of memory load is shed (`None`: there is no such limit), and how much of it is shed
+    /// now: 0 to 3, as the catalogue has it.
+    pub fn memory(&self, limit: Option<u64>, step: u8) {
+        self.memory_limit.set(i64::try_from(limit.unwrap_or(0)).unwrap_or(i64::MAX));
+        self.memory_step.set(i64::from(step));
+    }
+
     /// Notes that a configuration was loaded and serves now; `hash` names it.
     pub fn reload_succeeded(&self, hash: &str) {
         self.reloads.with(["success"]).inc();
@@ -443,7 +461,7 @@ fn saturate(bytes: usize) -> i64 {
 mod tests {
     use super::*;
     use crate::catalogue::CATALOGUE;
-    use crate::handles::HandshakeFailure;
+    use crate::handles::{ConnectionRefusal, HandshakeFailure};
     use portcullis_http::{Method, TargetError, UpstreamFailure};
     use std::collections::BTreeSet;
     use std::time::Duration;
@@ -474,6 +492,9 @@ mod tests {
         let listener = metrics.listener("public");
         drop(listener.connection());
         listener.handshake_failed(HandshakeFailure::Timeout);
+        listener.refused(ConnectionRefusal::AddressLimit);
+        listener.not_accepted.inc();
+        metrics.memory(Some(1), 0);
         metrics.watch_budget(Budget::new(10), 10);
         metrics.reload_succeeded("0011223344556677");
         metrics.reload_failed();

@@ -20,7 +20,7 @@ impl Gauges {
 
     pub(crate) fn update(&self) {
         if let Some(bytes) = resident_bytes() {
-            self.resident.set(bytes);
+            self.resident.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             // Less the descriptor that this very count holds open.
@@ -30,11 +30,12 @@ impl Gauges {
     }
 }
 
-/// `VmRSS` of `/proc/self/status`, which is in kibibytes.
-fn resident_bytes() -> Option<i64> {
+/// Memory of the process that is in RAM, in bytes: `VmRSS` of `/proc/self/status`. `None` where there is no `/proc`.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 

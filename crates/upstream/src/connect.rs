@@ -62,10 +62,11 @@ impl Connector {
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(endpoint = %endpoint.address, %address, %error, "cannot connect");
-                    failure = if error.kind() == io::ErrorKind::TimedOut {
-                        UpstreamFailure::ConnectTimeout
-                    } else {
-                        UpstreamFailure::Connect
+                    failure = match error.kind() {
+                        io::ErrorKind::TimedOut => UpstreamFailure::ConnectTimeout,
+                        io::ErrorKind::AddrNotAvailable => UpstreamFailure::Exhausted,
+                        _ if is_out_of_files(&error) => UpstreamFailure::Exhausted,
+                        _ => UpstreamFailure::Connect,
                     };
                 }
                 Err(_) => failure = UpstreamFailure::ConnectTimeout,
@@ -73,4 +74,11 @@ impl Connector {
         }
         Err(failure)
     }
+}
+
+/// Whether it was for want of file descriptors, the process's or the machine's. The library has no name for these.
+fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

@@ -6,7 +6,8 @@
 //! as a head and a [`Downstream`], to a [`Service`]; [`client`] sends one request over an upstream's connection and
 //! reads its answer, as a [`Call`]. Both sides are [`Source`]s of frames and [`Sink`]s for frames, and a [`Pump`]
 //! moves frames from one to the other with back-pressure, so that a single task drives both directions of an
-//! exchange. HTTP/2 is hyper's and appears as the same traits; nothing above this crate knows the difference.
+//! exchange. HTTP/2 is hyper's and appears as the same traits; nothing above this crate knows the difference. [`proxy`]
+//! reads what a load balancer says before all that.
 //!
 //! ```
 //! use portcullis_http::RequestHead;
@@ -31,6 +32,7 @@ mod framing;
 pub mod head;
 mod message;
 mod pipe;
+pub mod proxy;
 mod pump;
 mod rewind;
 pub mod server;

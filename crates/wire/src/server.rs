@@ -28,6 +28,8 @@ pub struct ServerSettings {
     pub body: BodyTimeouts,
     /// Requests on one connection; then it closes.
     pub max_requests: u64,
+    /// How old a connection gets; then it closes as after the last of its requests.
+    pub max_age: Duration,
     /// Whether a connection in clear may begin with HTTP/2's preface (prior knowledge, RFC 9113 §3.3).
     pub http2: bool,
     /// Concurrent streams of one HTTP/2 connection.
@@ -37,15 +39,16 @@ pub struct ServerSettings {
 }
 
 impl Default for ServerSettings {
-    /// A head in 32 KiB and 10 s, the first byte in 5 s, 60 s between requests, 1000 requests, 100 streams.
+    /// A head in 32 KiB and 10 s, the first byte in 4 s, 60 s between requests, 1000 requests, an hour, 100 streams.
     fn default() -> Self {
         ServerSettings {
             head: HeadLimits::default(),
-            first_byte: Duration::from_secs(5),
+            first_byte: Duration::from_secs(4),
             header: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             body: BodyTimeouts::default(),
             max_requests: 1000,
+            max_age: Duration::from_secs(60 * 60),
             http2: true,
             max_concurrent_streams: 100,
             websocket: false,

@@ -4,7 +4,7 @@ use crate::SinkError;
 use crate::chunked::Decoder;
 use crate::encode;
 use crate::head::read_trailers;
-use crate::timer::Wait;
+use crate::timer::{Stall, Wait};
 use bytes::{Buf, Bytes, BytesMut};
 use portcullis_http::{BodyError, Frame, Framing};
 use std::future::poll_fn;
@@ -80,8 +80,13 @@ impl AsyncWrite for IoStream {
 pub struct BodyTimeouts {
     /// The longest wait for the next bytes.
     pub idle: Duration,
-    /// The longest wait for the other side to take bytes.
+    /// The longest wait for the other side to take `write_least` bytes.
     pub write_stall: Duration,
+    /// Bytes that it must take within that time; at least one.
+    pub write_least: u64,
+    /// Bytes of a body that are handed to the kernel at once. It takes a whole piece when it has room for some of it, so
+    /// that with small ones it shows sooner that the other side takes something.
+    pub write_piece: usize,
     /// Bytes a second that must come on average once `rate_grace` is over; 0 asks for none.
     pub min_rate: u32,
     /// How long a body may be slower than that.
@@ -89,11 +94,13 @@ pub struct BodyTimeouts {
 }
 
 impl Default for BodyTimeouts {
-    /// 30 s each, 500 bytes a second after 10 s.
+    /// 30 s for the next bytes, 500 bytes a second after 10 s; 2400 bytes to be taken in 10 s, in pieces of 16 KiB.
     fn default() -> Self {
         BodyTimeouts {
             idle: Duration::from_secs(30),
-            write_stall: Duration::from_secs(30),
+            write_stall: Duration::from_secs(10),
+            write_least: 2400,
+            write_piece: 16 * 1024,
             min_rate: 500,
             rate_grace: Duration::from_secs(10),
         }
@@ -146,6 +153,8 @@ enum Outgoing {
 const COPY_BELOW: usize = 8 * 1024;
 /// Room asked for before each read of a body.
 const BODY_READ: usize = 64 * 1024;
+/// Windows in which what TLS holds back must have left.
+const FLUSH_WINDOWS: u32 = 3;
 /// Room asked for before each read of a head, and the size an idle connection's buffer goes back to.
 const HEAD_READ: usize = 8 * 1024;
 
@@ -163,7 +172,11 @@ pub struct Transport<IO> {
     payload: Bytes,
     after_payload: &'static [u8],
     outgoing: Outgoing,
-    write_wait: Wait,
+    write_wait: Stall,
+    /// The other side did not take what was written.
+    stalled: bool,
+    /// All is written, some of it still waits behind TLS.
+    flushing: bool,
     /// What comes in cannot be read any further. An answer can still be written.
     unreadable: bool,
     /// What goes out cannot be ended properly.
@@ -186,7 +199,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             payload: Bytes::new(),
             after_payload: b"",
             outgoing: Outgoing::Done,
-            write_wait: Wait::default(),
+            write_wait: Stall::default(),
+            stalled: false,
+            flushing: false,
             unreadable: false,
             broken: false,
             timeouts,
@@ -381,6 +396,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         self.outgoing == Outgoing::Done && !self.broken && self.unsent() == 0
     }
 
+    /// Whether the other side took too little for too long.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled
+    }
+
     /// Whether some of the outgoing message is still to be sent, now or when it will have been pushed.
     pub(crate) fn is_sending(&self) -> bool {
         !self.broken && (self.outgoing != Outgoing::Done || self.unsent() > 0)
@@ -410,10 +430,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
         while self.unsent() > 0 {
             let head = self.out.get(self.written..).unwrap_or_default();
-            let slices = [IoSlice::new(head), IoSlice::new(&self.payload), IoSlice::new(self.after_payload)];
+            let (payload, after) = match self.payload.get(..self.timeouts.write_piece) {
+                Some(piece) if piece.len() < self.payload.len() => (piece, &b""[..]),
+                _ => (&self.payload[..], self.after_payload),
+            };
+            let slices = [IoSlice::new(head), IoSlice::new(payload), IoSlice::new(after)];
             match Pin::new(&mut self.io).poll_write_vectored(cx, &slices) {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    self.write_wait.end();
+                    self.write_wait.took(count, self.timeouts.write_least);
                     self.wrote(count);
                 }
                 Poll::Ready(_) => {
@@ -422,10 +446,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 }
                 Poll::Pending => {
                     ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
-                    self.broken = true;
+                    (self.broken, self.stalled) = (true, true);
                     return Poll::Ready(Err(SinkError::Timeout));
                 }
             }
+        }
+        if !self.flushing {
+            self.write_wait.end();
         }
         Poll::Ready(Ok(()))
     }
@@ -443,11 +470,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
-    /// All that was written reaches the network: TLS holds back records otherwise.
+    /// All that was written reaches the network: TLS holds back records otherwise. How much of them the other side
+    /// takes does not show, so that they get more time than a window that counts.
     pub(crate) fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         ready!(self.poll_write_out(cx))?;
         match Pin::new(&mut self.io).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
+                self.flushing = false;
                 self.write_wait.end();
                 Poll::Ready(Ok(()))
             }
@@ -456,7 +485,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 Poll::Ready(Err(SinkError::Closed))
             }
             Poll::Pending => {
-                ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
+                self.flushing = true;
+                ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall * FLUSH_WINDOWS));
+                (self.broken, self.stalled) = (true, true);
                 Poll::Ready(Err(SinkError::Timeout))
             }
         }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Acme, ClientAuth};
-use crate::value::{ByteSize, Timeout};
+use crate::value::{ByteSize, Cidr, Timeout};
 
 /// A socket that takes requests, with or without TLS.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,9 @@ pub struct Listener {
     pub http2: bool,
     /// TLS. Without it the listener speaks clear text.
     pub tls: Option<ListenerTls>,
+    /// The PROXY protocol (version 1 or 2): load balancers in front say whom they connect for. With it, only they
+    /// can connect, and every connection must begin with its header.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long the listener waits for clients.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -34,6 +37,23 @@ pub struct Listener {
 
 const fn yes() -> bool {
     true
+}
+
+/// Load balancers that announce their clients by the PROXY protocol. The address that they announce is the client's
+/// for limits, address lists, logs and forwarding fields.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks of the load balancers. Connections from anywhere else are closed.
+    #[schemars(length(min = 1))]
+    pub from: Vec<Cidr>,
+    /// From the accepted connection to the end of the header.
+    #[serde(default = "proxy_timeout")]
+    pub timeout: Timeout,
+}
+
+const fn proxy_timeout() -> Timeout {
+    Timeout::from_secs(4)
 }
 
 /// TLS of a listener, by rustls: no renegotiation, no compression, no early data.
@@ -81,7 +101,8 @@ pub enum TlsVersion {
 pub struct ListenerTimeouts {
     /// From the accepted connection to the finished TLS handshake.
     pub handshake: Timeout,
-    /// From the accepted connection (after the TLS handshake) to the first byte of a request.
+    /// From the accepted connection to the client's first byte, and after the TLS handshake to the first byte of a
+    /// request.
     pub first_byte: Timeout,
     /// From the first byte of a request's head to its last.
     pub header: Timeout,
@@ -89,22 +110,26 @@ pub struct ListenerTimeouts {
     pub idle: Timeout,
     /// Between two pieces of a request's body.
     pub body: Timeout,
-    /// How long a client may take nothing of a response before it is cut off.
+    /// How long a client may take less of a response that waits for it than `limits.min_send_rate`, or nothing at
+    /// all, before it is cut off.
     pub write: Timeout,
     /// How long a request's body may come slower than `limits.min_body_rate`.
     pub slow_body: Timeout,
+    /// How old a connection gets; it is closed after the answer at hand then, so that load spreads again.
+    pub max_connection_age: Timeout,
 }
 
 impl Default for ListenerTimeouts {
     fn default() -> Self {
         Self {
-            handshake: Timeout::from_secs(10),
-            first_byte: Timeout::from_secs(5),
+            handshake: Timeout::from_secs(8),
+            first_byte: Timeout::from_secs(4),
             header: Timeout::from_secs(10),
             idle: Timeout::from_secs(60),
             body: Timeout::from_secs(30),
-            write: Timeout::from_secs(30),
+            write: Timeout::from_secs(10),
             slow_body: Timeout::from_secs(10),
+            max_connection_age: Timeout::from_secs(60 * 60),
         }
     }
 }
@@ -122,9 +147,16 @@ pub struct ListenerLimits {
     pub max_target: ByteSize,
     /// Bytes a second that a request's body must bring on average; slower ones get 408. `"0B"`: no such bound.
     pub min_body_rate: ByteSize,
+    /// Bytes a second that a client must take of a response that waits for it, over `timeouts.write`; slower ones are
+    /// cut off. `"0B"`: it must only take something.
+    pub min_send_rate: ByteSize,
     /// Open connections of this listener. Without it, only `server.max_connections` counts.
     #[schemars(range(min = 1))]
     pub max_connections: Option<u32>,
+    /// Open connections of one client: an IPv4 address, or an IPv6 /64. Further ones are closed at once. Peers in
+    /// `server.trusted_proxies` are not counted. Without it there is no such bound.
+    #[schemars(range(min = 1))]
+    pub max_connections_per_address: Option<u32>,
     /// HTTP/2 streams open at once on one connection.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_streams: u32,
@@ -140,7 +172,9 @@ impl Default for ListenerLimits {
             max_fields: 100,
             max_target: ByteSize::from_kib(8),
             min_body_rate: ByteSize::from_bytes(500),
+            min_send_rate: ByteSize::from_bytes(240),
             max_connections: None,
+            max_connections_per_address: None,
             max_concurrent_streams: 100,
             max_requests_per_connection: 1000,
         }

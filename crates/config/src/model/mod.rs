@@ -33,7 +33,9 @@ pub use firewall::{
     RouteShadow, Shadow, Unsampled,
 };
 pub use identity::{Algorithm, Identity, Key};
-pub use listener::{Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
+pub use listener::{
+    Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, ProxyProtocol, TlsVersion,
+};
 pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{

@@ -30,9 +30,14 @@ pub struct Server {
     /// The gateway's name in `Via` and in problem documents. It never shows a version.
     #[schemars(schema_with = "crate::value::name_schema")]
     pub name: String,
-    /// Open client connections over all listeners; further ones wait in the kernel's queue.
+    /// Open client connections over all listeners; further ones wait in the kernel's queue. Without it, three
+    /// quarters of the files that the process may open (the rest is for upstreams), and at most 50,000.
     #[schemars(range(min = 1))]
-    pub max_connections: u32,
+    pub max_connections: Option<u32>,
+    /// Memory of the process from which load is shed, in steps: at 92 % no body is held any more and connections are
+    /// not kept open, at 95 % requests get 503, at 98 % connections are refused. Without it, the limit of the
+    /// control group (cgroup v2 `memory.max`), or none where that has none.
+    pub memory_limit: Option<ByteSize>,
 }
 
 impl Default for Server {
@@ -44,7 +49,8 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::XForwardedFor,
             name: "portcullis".to_owned(),
-            max_connections: 10_000,
+            max_connections: None,
+            memory_limit: None,
         }
     }
 }

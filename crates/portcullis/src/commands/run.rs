@@ -56,6 +56,7 @@ impl Process {
     pub(crate) fn start(source: Source, format: Option<Format>) -> Result<Self, String> {
         // One provider of cryptography for all that this process does.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        raise_file_limit();
         let metrics = Arc::new(Metrics::new(BUILD).map_err(|error| error.to_string())?);
         let log = LogQueue::start(std::io::stderr(), DEFAULT_CAPACITY, &metrics)
             .map_err(|error| format!("no log: {error}"))?;
@@ -96,6 +97,15 @@ impl Process {
         let _ = self.log.flush(patience);
         result
     }
+}
+
+/// As many files as the process may ever open. The lower limit that shells and service managers start with is for
+/// programs that still use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Without it there is room for fewer connections, which is all.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn log_format(config: &Config, asked: Option<Format>) -> LogFormat {

@@ -1,12 +1,14 @@
 //! Plans of listeners and upstreams.
 
 use super::acme;
+use crate::arrival::ProxyPlan;
 use crate::shared::Shared;
 use crate::snapshot::ListenerPlan;
 use crate::tls::TlsPlan;
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_http::{ForwardedHeader, TrustedProxies};
+use portcullis_limits::AddressSet;
 use portcullis_upstream::{
     Balance, ClientIdentity, EndpointSettings, Protocol, TlsSettings, UpstreamSettings, Upstreams,
 };
@@ -56,10 +58,13 @@ pub(crate) fn listener(
         body: ServerTimeouts {
             idle: timeouts.body.get(),
             write_stall: timeouts.write.get(),
+            write_least: limits.min_send_rate.get().saturating_mul(timeouts.write.get().as_secs()).max(1),
+            write_piece: ServerTimeouts::default().write_piece,
             min_rate: u32::try_from(limits.min_body_rate.get()).unwrap_or(u32::MAX),
             rate_grace: timeouts.slow_body.get(),
         },
         max_requests: u64::from(limits.max_requests_per_connection),
+        max_age: timeouts.max_connection_age.get(),
         http2: listener.http2,
         max_concurrent_streams: limits.max_concurrent_streams,
         websocket: config.route.iter().any(config::Route::is_websocket),
@@ -70,6 +75,11 @@ pub(crate) fn listener(
         tls,
         acme: managed,
         handshake: timeouts.handshake.get(),
+        proxy: listener.proxy_protocol.as_ref().map(|proxy| ProxyPlan {
+            from: proxy.from.iter().map(|network| network.get()).collect::<AddressSet>(),
+            timeout: proxy.timeout.get(),
+        }),
+        per_address: limits.max_connections_per_address,
         connections: limits.max_connections.map(|limit| shared.listener_connections(&listener.name, limit)),
         settings: Arc::new(settings),
         metrics: shared.metrics.listener(&listener.name),
@@ -108,7 +118,13 @@ fn upstream_settings(
     let idle: Duration = upstream.idle_timeout.get();
     let client = ClientSettings {
         response: upstream.response_timeout.get(),
-        body: Timeouts { idle, write_stall: idle, ..ClientSettings::default().body },
+        body: Timeouts {
+            idle,
+            write_stall: idle,
+            write_least: 1,
+            write_piece: usize::MAX,
+            ..ClientSettings::default().body
+        },
         ..ClientSettings::default()
     };
     Ok(UpstreamSettings {

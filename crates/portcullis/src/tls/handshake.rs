@@ -2,6 +2,7 @@
 
 use super::TlsPlan;
 use crate::acme;
+use crate::listener::UNSENT;
 use portcullis_http::ClientCertificate;
 use portcullis_telemetry::HandshakeFailure;
 use portcullis_tls::client_certificate;
@@ -59,7 +60,9 @@ impl TlsPlan {
             let _ = stream.shutdown().await;
             return Ok(None);
         }
-        let (_, session) = stream.get_ref();
+        let (_, session) = stream.get_mut();
+        // What waits in there does not show that the client takes it.
+        session.set_buffer_limit(Some(UNSENT.into()));
         let certificate = self.judge(session).map_err(|error| {
             tracing::debug!(%error, "the certificate of a client is refused");
             HandshakeFailure::Certificate

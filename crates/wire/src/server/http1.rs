@@ -11,7 +11,7 @@ use portcullis_http::{
 };
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Empty lines that may stand before a request line (RFC 9112 §2.2): some clients send one behind a body.
@@ -46,6 +46,7 @@ pub(super) async fn serve<S: Service>(
         wait: Wait::default(),
         patience: settings.first_byte,
     };
+    let begun = Instant::now();
     for number in 1..=settings.max_requests {
         let mut head = RequestHead::default();
         let mut draining = false;
@@ -69,6 +70,7 @@ pub(super) async fn serve<S: Service>(
         let mut exchange = Http1Downstream {
             keep_alive: head.version == Version::Http11
                 && number < settings.max_requests
+                && begun.elapsed() < settings.max_age
                 && !asks_to_close(&head),
             to_head: head.method == Method::Head,
             version: head.version,
@@ -103,8 +105,9 @@ pub(super) async fn serve<S: Service>(
                 }
             }
         }
-        if exchange.until_close && !exchange.transport.sent_all() {
-            // The close of the connection would say that all has been sent.
+        if exchange.transport.has_stalled() || exchange.until_close && !exchange.transport.sent_all() {
+            // The close of the connection would say that all has been sent, or leave the kernel with what a client that
+            // takes nothing will never take.
             transport.reset();
             return None;
         }

@@ -219,7 +219,8 @@ pub(super) async fn serve<IO, S>(
                 if leaving.is_some_and(|since| activity.idle() > goodbye && since.elapsed() > goodbye) {
                     return;
                 }
-                if leaving.is_some() || activity.idle() < limit {
+                let young = activity.begun.elapsed() < settings.max_age;
+                if leaving.is_some() || (activity.idle() < limit && young) {
                     continue;
                 }
             }
