@@ -2,10 +2,10 @@
 //! not served.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Answer, Authority, Gateway, H2Client, Origin, RawClient, free_port, suite};
+use portcullis_testkit::{Answer, Authority, Gateway, H2Client, Origin, RawClient, absent, free_port, suite};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -231,19 +231,9 @@ impl Drop for Peer {
     }
 }
 
-fn is_installed(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
-    let found = found.is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    found
-}
-
 #[test]
 fn haproxy_announces_its_clients() {
-    if !is_installed("haproxy") {
+    if absent("/usr/sbin/haproxy") {
         return;
     }
     let (origin, authority) = (hello(), Authority::new());
