@@ -25,7 +25,7 @@ const LARGE: usize = 4 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// D2: the head, a byte at a time.
+    /// D2: the head, a byte every two seconds.
     Head,
     /// D3: the body, a byte each half second.
     Body,
@@ -55,6 +55,7 @@ fn origin() -> SocketAddr {
 }
 
 async fn answer(mut stream: TcpStream, large: Arc<Vec<u8>>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
     let mut head = Vec::new();
     loop {
         while !head.ends_with(b"\r\n\r\n") {
@@ -85,26 +86,26 @@ async fn attack(kind: Kind, target: SocketAddr, from: Ipv4Addr) -> Option<Durati
         Ok(stream) => stream,
         Err(_) => return Some(began.elapsed()),
     };
-    let (start, gap) = match kind {
-        Kind::Head => ("GET / HTTP/1.1\r\nhost: a\r\nx-slow: ", Duration::from_secs(2)),
-        Kind::Body => {
-            ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n", Duration::from_millis(500))
-        }
-        Kind::Reader => ("GET /large HTTP/1.1\r\nhost: a\r\n\r\n", Duration::from_millis(500)),
+    let start = match kind {
+        Kind::Head => "GET / HTTP/1.1\r\nhost: a\r\nx-slow: ",
+        Kind::Body => "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n",
+        Kind::Reader => "GET /large HTTP/1.1\r\nhost: a\r\n\r\n",
     };
     if stream.write_all(start.as_bytes()).await.is_err() {
         return Some(began.elapsed());
     }
-    let mut byte = [0];
+    let (mut byte, mut tick) = ([0], 0);
     while began.elapsed() < PATIENCE {
-        tokio::time::sleep(gap).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tick += 1;
         let dead = |error: std::io::Error| error.kind() != std::io::ErrorKind::WouldBlock;
         let read = stream.try_read(&mut byte);
         let reset = stream.take_error().is_ok_and(|error| error.is_some());
         if reset || read.is_ok_and(|count| count == 0) || stream.try_read(&mut []).is_err_and(dead) {
             return Some(began.elapsed());
         }
-        if kind != Kind::Reader && stream.try_write(b"x").is_err_and(dead) {
+        let sends = kind == Kind::Body || (kind == Kind::Head && tick % 4 == 0);
+        if sends && stream.try_write(b"x").is_err_and(dead) {
             return Some(began.elapsed());
         }
     }
