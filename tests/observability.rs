@@ -24,6 +24,8 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
         .file("rules/test.conf", RULES)
         .file("tls/a.crt", &certificate.certificate_pem)
         .file("tls/a.key", &certificate.key_pem)
+        .file("tls/ca.crt", authority.pem())
+        .file("tls/ca.crl", authority.revocation_list(&[], 2100))
         .start(|ports| {
             format!(
                 r#"
@@ -35,6 +37,7 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 name = "secure"
                 address = "{tls}"
                 tls.certificates = [{{ certificate = "tls/a.crt", key = "tls/a.key" }}]
+                tls.client_auth = {{ mode = "optional", ca_file = "tls/ca.crt", crl_files = ["tls/ca.crl"] }}
                 [upstream.backend]
                 endpoints = [{{ address = "{upstream}" }}]
                 [upstream.dead]

@@ -101,7 +101,9 @@ fn e10_what_is_wrong_is_not_taken_up_and_nobody_notices() {
         gateway.wait_for_sample(SUCCESS, |count| count > done);
         gateway.wait_for_sample(LAST, |value| value == 1.0);
     }
-    let next = server.issue(&["default.test"]);
+    let mut dates = CertificateParams::new(["default.test".to_owned()]).unwrap();
+    dates.not_after = date_time_ymd(2099, 1, 1);
+    let next = server.issue_as(&dates);
     for (name, text) in both(&next) {
         gateway.replace(name, text);
     }
@@ -113,6 +115,11 @@ fn e10_what_is_wrong_is_not_taken_up_and_nobody_notices() {
     }
     let handshakes = count.load(Ordering::Relaxed);
     assert!(handshakes > 20, "{handshakes}");
+    let expiry = |what: &str| {
+        gateway.sample(&format!("portcullis_tls_{what}_expiry_timestamp_seconds{{listener=\"tls\"}}"))
+    };
+    assert_eq!(expiry("certificate"), Some(4_070_908_800.0));
+    assert_eq!(expiry("revocation_list"), Some(4_102_444_800.0));
     for reason in ["protocol", "certificate", "timeout"] {
         let series =
             format!("portcullis_tls_handshake_failures_total{{listener=\"tls\",reason=\"{reason}\"}}");

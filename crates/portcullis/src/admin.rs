@@ -45,6 +45,7 @@ pub(crate) async fn serve(address: SocketAddr, admin: Admin) -> io::Result<()> {
 async fn metrics(State(admin): State<Admin>) -> Response {
     let snapshot = admin.snapshots.current();
     snapshot.publish_pools();
+    snapshot.publish_expiries();
     match snapshot.shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, portcullis_telemetry::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

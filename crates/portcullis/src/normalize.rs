@@ -106,7 +106,7 @@ fn read(
 /// Whether the client would get this connection now. Where the listener asks other clients than it did when the connection
 /// began, a client that is no longer among them must not go on with it; it may try again with another.
 fn is_welcome(snapshot: &Snapshot, connection: &Connection, began: &TlsPlan) -> bool {
-    match snapshot.listener(&connection.listener) {
+    match snapshot.listeners.iter().find(|listener| listener.name == connection.listener) {
         Some(listener) => {
             let now = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
             began.still_admits(connection.certificate.as_deref(), now)

@@ -363,6 +363,19 @@ impl Snapshot {
         }
     }
 
+    /// Brings the gauges of what expires up to date, as a scrape asks for.
+    pub(crate) fn publish_expiries(&self) {
+        for listener in &self.listeners {
+            if let Some(tls) = &listener.tls {
+                self.shared.metrics.expiries(
+                    &listener.name,
+                    tls.certificates_expire,
+                    tls.revocation_lists_expire,
+                );
+            }
+        }
+    }
+
     /// The listener of this name.
     pub(crate) fn listener(&self, name: &str) -> Option<Arc<ListenerPlan>> {
         self.listeners.iter().find(|plan| &*plan.name == name).cloned()

@@ -8,7 +8,9 @@ pub(crate) use handshake::Opened;
 use crate::acme::{self, Managed};
 use portcullis_config::{Certificate, ClientAuthMode, Config, Listener, ListenerTls, TlsVersion};
 use portcullis_http::{ClientCertificate, Host};
-use portcullis_tls::{ClientAuth, ClientAuthSettings, HostNames, Validity, is_stale, pem, validity};
+use portcullis_tls::{
+    ClientAuth, ClientAuthSettings, HostNames, Validity, expiry, is_stale, next_update, pem, validity,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -30,8 +32,19 @@ pub(crate) struct TlsPlan {
     default_names: HostNames,
     /// The certificates that it can show.
     certificates: Vec<CertificateDer<'static>>,
+    /// When the first of them expires, in seconds since 1970.
+    pub(crate) certificates_expire: Option<i64>,
+    /// When the first revocation list is past its `nextUpdate`.
+    pub(crate) revocation_lists_expire: Option<i64>,
     /// What is odd but not wrong.
     pub(crate) warnings: Vec<String>,
+}
+
+/// What a listener asks of its clients, compiled.
+#[derive(Default)]
+struct Clients {
+    auth: Option<ClientAuth>,
+    revocation_lists_expire: Option<i64>,
 }
 
 impl TlsPlan {
@@ -50,7 +63,8 @@ impl TlsPlan {
     ) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
-        let client_auth = client_auth(config, tls, &provider, &mut warnings)?;
+        let clients = clients(config, tls, &provider, &mut warnings)?;
+        let client_auth = clients.auth;
         let (resolver, certificates) = resolver(config, &tls.certificates, &provider)?;
         for (entry, certificate) in tls.certificates.iter().zip(&certificates) {
             let file = config.resolve(&entry.certificate);
@@ -102,6 +116,8 @@ impl TlsPlan {
             client_auth,
             provider: format!("tls:{}", listener.name),
             default_names,
+            certificates_expire: certificates.iter().filter_map(expiry).min(),
+            revocation_lists_expire: clients.revocation_lists_expire,
             certificates,
             warnings,
         })
@@ -160,13 +176,13 @@ fn ticketer(
     }
 }
 
-fn client_auth(
+fn clients(
     config: &Config,
     tls: &ListenerTls,
     provider: &Arc<CryptoProvider>,
     warnings: &mut Vec<String>,
-) -> Result<Option<ClientAuth>, String> {
-    let Some(auth) = &tls.client_auth else { return Ok(None) };
+) -> Result<Clients, String> {
+    let Some(auth) = &tls.client_auth else { return Ok(Clients::default()) };
     let mut revocation_lists = Vec::new();
     for file in &auth.crl_files {
         let file = config.resolve(file);
@@ -179,14 +195,16 @@ fn client_auth(
         }
         revocation_lists.extend(lists);
     }
+    let revocation_lists_expire = revocation_lists.iter().filter_map(next_update).min();
     let file = config.resolve(&auth.ca_file);
     let settings = ClientAuthSettings {
         required: auth.mode == ClientAuthMode::Required,
         authorities: read(&file, pem::certificates)?,
         revocation_lists,
     };
-    let auth = ClientAuth::new(settings, provider.clone());
-    auth.map(Some).map_err(|error| format!("{}: {error}", file.display()))
+    let auth = ClientAuth::new(settings, provider.clone())
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Clients { auth: Some(auth), revocation_lists_expire })
 }
 
 /// The certificates by name, and each entry's own in the order of the entries.

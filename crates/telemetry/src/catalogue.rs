@@ -109,6 +109,10 @@ catalogue! {
         "When a certificate that was issued by ACME ends, in seconds since 1970; 0 until there is one."
     ACME_ORDERS Counter "portcullis_acme_orders_total" ["domain" "result"]
         "Orders of certificates by ACME that came to an end."
+    TLS_CERTIFICATE_EXPIRY Gauge "portcullis_tls_certificate_expiry_timestamp_seconds" ["listener"]
+        "When the first of a listener's certificates expires, in seconds since 1970."
+    TLS_REVOCATION_LIST_EXPIRY Gauge "portcullis_tls_revocation_list_expiry_timestamp_seconds" ["listener"]
+        "When the first of a listener's revocation lists is past its `nextUpdate`, in seconds since 1970."
     BUFFERED_BODY_BYTES Gauge "portcullis_buffered_body_bytes" []
         "Bytes of request and response bodies held in memory."
     BUFFERED_BODY_LIMIT_BYTES Gauge "portcullis_buffered_body_limit_bytes" []

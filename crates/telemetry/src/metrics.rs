@@ -131,6 +131,8 @@ pub struct Metrics {
     rate_limits: Counters<3>,
     leaks: Keyed<(&'static str, LeakAction), 2>,
     client_open: Gauges<1>,
+    certificate_expiry: Gauges<1>,
+    revocation_list_expiry: Gauges<1>,
     client_connections: Counters<1>,
     tls_failures: Counters<2>,
     acme_expiry: Gauges<1>,
@@ -202,6 +204,8 @@ impl Metrics {
             rate_limits: Counters::register(r, &c::RATE_LIMIT_DECISIONS)?,
             leaks: Keyed::new(Counters::register(r, &c::LEAKS)?),
             client_open: Gauges::register(r, &c::CLIENT_CONNECTIONS_OPEN)?,
+            certificate_expiry: Gauges::register(r, &c::TLS_CERTIFICATE_EXPIRY)?,
+            revocation_list_expiry: Gauges::register(r, &c::TLS_REVOCATION_LIST_EXPIRY)?,
             client_connections: Counters::register(r, &c::CLIENT_CONNECTIONS)?,
             tls_failures: Counters::register(r, &c::TLS_HANDSHAKE_FAILURES)?,
             acme_expiry: Gauges::register(r, &c::ACME_CERTIFICATE_EXPIRY)?,
@@ -280,6 +284,19 @@ impl Metrics {
             label: label.into(),
         }
         .begin()
+    }
+
+    /// Says when the first of a listener's certificates and revocation lists expire, in seconds since 1970; nothing of those
+    /// that it does not have.
+    pub fn expiries(&self, listener: &str, certificate: Option<i64>, revocation_list: Option<i64>) {
+        let label = self.labels.listener.admit(listener);
+        for (gauges, expiry) in
+            [(&self.certificate_expiry, certificate), (&self.revocation_list_expiry, revocation_list)]
+        {
+            if let Some(expiry) = expiry {
+                gauges.with([label]).set(expiry);
+            }
+        }
     }
 
     /// The counters of a route's targets that would be refused. Made when a snapshot compiles.
@@ -495,6 +512,7 @@ mod tests {
         listener.refused(ConnectionRefusal::AddressLimit);
         listener.not_accepted.inc();
         metrics.memory(Some(1), 0);
+        metrics.expiries("public", Some(1), Some(2));
         metrics.watch_budget(Budget::new(10), 10);
         metrics.reload_succeeded("0011223344556677");
         metrics.reload_failed();

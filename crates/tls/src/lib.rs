@@ -25,4 +25,4 @@ pub use caller::client_certificate;
 pub use client_auth::{ClientAuth, ClientAuthError, ClientAuthSettings};
 pub use fields::ClientCertFields;
 pub use host_names::HostNames;
-pub use validity::{Validity, is_stale, validity};
+pub use validity::{Validity, expiry, is_stale, next_update, validity};

@@ -25,11 +25,25 @@ pub fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Validity {
     }
 }
 
-/// Whether the issuer of a revocation list has promised a newer one by now (`nextUpdate`, RFC 5280 §5.1.2.5).
+/// When a certificate expires (`notAfter`), in seconds since 1970; `None` where that cannot be read.
+#[must_use]
+pub fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
+/// By when the issuer of a revocation list has promised a newer one (`nextUpdate`, RFC 5280 §5.1.2.5), in seconds since
+/// 1970; `None` where it has not, or where that cannot be read.
+#[must_use]
+pub fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
+    let (_, parsed) = CertificateRevocationList::from_der(list).ok()?;
+    parsed.next_update().map(|next| next.timestamp())
+}
+
+/// Whether a revocation list is past its `nextUpdate`.
 #[must_use]
 pub fn is_stale(list: &CertificateRevocationListDer<'_>, now: UnixTime) -> bool {
-    let parsed = CertificateRevocationList::from_der(list);
-    parsed.is_ok_and(|(_, list)| list.next_update().is_some_and(|next| next.timestamp() <= seconds(now)))
+    next_update(list).is_some_and(|next| next <= seconds(now))
 }
 
 fn seconds(now: UnixTime) -> i64 {
