@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -415,4 +416,59 @@ fn an_account_of_the_authoritys_own_and_one_that_is_refused() {
     let _ = gateway.wait_for_line(|line| line.contains("configuration reloaded"));
     assert_eq!(shown(gateway.tls(), "a.gate.test", &[], &roots).unwrap(), second);
     assert_eq!(gateway.sample(ISSUED), Some(2.0));
+}
+
+/// An authority that wants a certificate to be renewed before its time says so (RFC 9773). Pebble as packaged does not, so
+/// that a scripted one takes its place once the certificate is there.
+#[test]
+fn an_authority_can_ask_for_an_early_renewal() {
+    if absent(PEBBLE) {
+        return;
+    }
+    let origin = hello();
+    let mut pebble = Pebble::start(3600, "");
+    let roots = pebble.roots();
+    let storage = pebble.folder.path().join("storage");
+    let acme = "domains = [\"a.gate.test\"]";
+    let gateway = pebble.gateway(&origin, &storage, acme);
+    gateway.wait_for_sample(ISSUED, |count| count == 1.0);
+    let first = shown(gateway.tls(), "a.gate.test", &[], &roots).unwrap();
+    drop(gateway);
+    pebble.stop();
+    let directory = pebble.directory;
+    let early = Arc::new(AtomicBool::new(false));
+    let answers = early.clone();
+    let tls = pebble.authority.issue(&["127.0.0.1"]).server_config(&[]);
+    let authority = Origin::builder().at(directory).tls(tls).start(move |asked| {
+        let url = |path: &str| format!("https://{directory}/{path}");
+        let year = if answers.load(Ordering::SeqCst) { 2001 } else { 2099 };
+        match asked.target() {
+            "/dir" => Answer::json(format!(
+                r#"{{"newNonce": "{}", "newAccount": "{}", "newOrder": "{}", "renewalInfo": "{}"}}"#,
+                url("nonce"),
+                url("account"),
+                url("order"),
+                url("ari")
+            )),
+            "/nonce" => Answer::raw("HTTP/1.1 200 OK\r\nreplay-nonce: n\r\ncontent-length: 0\r\n\r\n"),
+            "/order" => Answer::status(429)
+                .body(r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "come again"}"#),
+            _ => Answer::status(200).header("retry-after", "3600").body(format!(
+                r#"{{"suggestedWindow": {{"start": "{year}-01-01T00:00:00Z", "end": "{year}-01-02T00:00:00Z"}}}}"#
+            )),
+        }
+    });
+    let asked =
+        |target: &str| authority.requests().iter().filter(|one| one.target().starts_with(target)).count();
+    let calm = pebble.gateway(&origin, &storage, acme);
+    let _ = authority.wait_for(2);
+    assert_eq!((asked("/dir"), asked("/ari/"), asked("/order")), (1, 1, 0));
+    drop(calm);
+    early.store(true, Ordering::SeqCst);
+    let hurried = pebble.gateway(&origin, &storage, acme);
+    hurried.wait_for_sample(FAILED, |count| count >= 1.0);
+    assert!(asked("/order") >= 1);
+    // The order fails, and the certificate that is good stays.
+    assert_eq!(shown(hurried.tls(), "a.gate.test", &[], &roots).unwrap(), first);
+    assert!(hurried.log().join("\n").contains("come again"));
 }

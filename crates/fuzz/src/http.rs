@@ -3,13 +3,15 @@
 use crate::first_line;
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, ForwardedHeader, Host, Params, Piece, RequestHead, RequestId,
-    ResponseHead, Scheme, Target, Template, TraceContext, TrustedProxies, Values, Version, hygiene as rules,
+    ResponseHead, Scheme, Target, Template, Tolerance, TraceContext, TrustedProxies, Values, Version,
+    hygiene as rules,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 /// A target has one canonical form, which stays as it is; decoding it a second time changes nothing that parts a path.
 pub fn target(data: &[u8]) {
+    tolerated(data);
     let Ok(target) = Target::parse(data) else { return };
     if let Some(query) = target.query() {
         let name = query.split(['=', '&']).next().unwrap_or_default();
@@ -35,6 +37,33 @@ pub fn target(data: &[u8]) {
     for text in [&once, &twice] {
         assert!(!text.split(|byte| *byte == b'/').any(|part| part == b"." || part == b".."), "{path}");
     }
+}
+
+/// What a route can take that is refused by default has one form too, and leads nowhere else when it is decoded. Of the
+/// rest nothing changes.
+fn tolerated(data: &[u8]) {
+    let strict = Target::parse(data);
+    let Ok(target) = Target::parse_tolerant(data, Tolerance::ALL) else {
+        assert!(strict.is_err());
+        return;
+    };
+    assert_eq!(target.check(Tolerance::default()).err(), strict.as_ref().err().copied());
+    if let Ok(strict) = strict {
+        assert_eq!(strict, target);
+    }
+    if target.is_asterisk() {
+        return;
+    }
+    let text =
+        [target.path(), target.query().map_or("", |_| "?"), target.query().unwrap_or_default()].concat();
+    assert!(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#'), "{text}");
+    assert!(!target.path().contains(['?', ';']) && !target.path().contains("//"), "{text}");
+    let again =
+        Target::parse_tolerant(text.as_bytes(), Tolerance::ALL).expect("the canonical form is refused");
+    assert_eq!((again.path(), again.query()), (target.path(), target.query()));
+    let once = decoded(target.path().as_bytes());
+    let mut pieces = once.split(|byte| b"/\\;".contains(byte));
+    assert!(!once.contains(&0) && !pieces.any(|piece| piece == b"." || piece == b".."), "{text}");
 }
 
 /// Percent-decoded once, leniently, as some backend may do.

@@ -4,6 +4,7 @@
 //! it; threads read the current one without a lock. What a task learns outlives every snapshot: a reload that asks for the
 //! same certificate goes on with it.
 
+mod advice;
 mod certificate;
 mod challenge;
 mod client;

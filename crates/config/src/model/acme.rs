@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::value::{HostPattern, Secret, Timeout};
 
 /// One certificate by ACME (RFC 8555), shown for its `domains`: ordered when there is none, renewed when two thirds of its
-/// life are over. Until the first one is there, a certificate of `certificates` is shown, or a self-signed one. A failed
+/// life are over, or earlier where the authority asks for it (RFC 9773). Until the first one is there, a certificate of `certificates` is shown, or a self-signed one. A failed
 /// order is tried again, at longer and longer intervals, and the certificate in use stays.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -109,7 +109,10 @@ async fn why_invalid(order: &mut Order) -> String {
 }
 
 /// The account that orders: the stored one, else a new one.
-async fn account(managed: &Managed, manager: &Manager) -> Result<Account, String> {
+///
+/// # Errors
+/// When there is none to be had, for the operator.
+pub(super) async fn account(managed: &Managed, manager: &Manager) -> Result<Account, String> {
     let _one_at_a_time = manager.registration.lock().await;
     let settings = &managed.settings;
     let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();

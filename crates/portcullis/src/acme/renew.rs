@@ -1,6 +1,8 @@
 //! When to order: at once where there is no certificate, in time before the one in use ends, and later each time that it
 //! fails.
 
+use super::advice::Advice;
+use super::certificate::Issued;
 use super::order::obtain;
 use super::{Managed, Manager};
 use std::sync::Arc;
@@ -13,21 +15,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// The longest sleep before the clock is looked at again: it may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// How soon after an order the authority may want another one: a mistake of its must not make it an order a second.
+const ADVISED_PAUSE: Duration = Duration::from_secs(3600);
+
 /// Looks after a certificate until it is told to stop.
 pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
     let domains = &managed.settings.domains;
     let mut random = fastrand::f64();
+    let mut advice = Advice::UNASKED;
+    let mut ordered: Option<SystemTime> = None;
     loop {
-        let due = managed.current().map(|issued| issued.renew_at(random));
-        if let Some(wait) = due.and_then(|due| due.duration_since(SystemTime::now()).ok()) {
-            tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
-            continue;
+        if let Some(issued) = managed.current() {
+            if advice.ask_at <= SystemTime::now() {
+                advice = Advice::ask(&managed, &manager, &issued, random).await;
+            }
+            let (due, now) = (due(&issued, &advice, ordered, random), SystemTime::now());
+            if due > now {
+                let wait = due.min(advice.ask_at).duration_since(now).unwrap_or_default();
+                tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
+                continue;
+            }
         }
         // Another process may have been here.
         let before = managed.current().map(|issued| issued.not_after);
         managed.take_stored();
         if managed.current().map(|issued| issued.not_after) != before {
             managed.publish();
+            advice = Advice::UNASKED;
             continue;
         }
         let outcome = tokio::time::timeout(PATIENCE, obtain(&managed, &manager)).await;
@@ -48,6 +62,7 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
             Ok(()) => {
                 *managed.trouble() = super::Trouble::default();
                 managed.metrics.succeeded.inc();
+                (advice, ordered) = (Advice::UNASKED, Some(SystemTime::now()));
                 tracing::info!(?domains, "a certificate was issued");
             }
             Err(error) => {
@@ -60,6 +75,13 @@ pub(super) async fn look_after(managed: Arc<Managed>, manager: Arc<Manager>) {
             }
         }
     }
+}
+
+/// When to renew a certificate: when its time has come, or when the authority wants it, if that is earlier.
+fn due(issued: &Issued, advice: &Advice, ordered: Option<SystemTime>, random: f64) -> SystemTime {
+    let advised = advice.renew_at.map(|at| ordered.map_or(at, |ordered| at.max(ordered + ADVISED_PAUSE)));
+    let usual = issued.renew_at(random);
+    advised.map_or(usual, |advised| usual.min(advised))
 }
 
 /// How long to wait after so many failures: twice as long each time, up to a bound, and up to a fifth more or less.
