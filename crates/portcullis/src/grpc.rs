@@ -73,6 +73,7 @@ fn status(rejection: &Rejection) -> u8 {
         Rejection::BodyTooLarge | Rejection::HeadTooLarge | Rejection::RateLimited { .. } => {
             RESOURCE_EXHAUSTED
         }
+        Rejection::CertificateRequired => UNAUTHENTICATED,
         other => match other.status() {
             400 => INTERNAL,
             401 => UNAUTHENTICATED,
@@ -107,6 +108,12 @@ mod tests {
         ] {
             assert_eq!(timeout(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn who_shows_no_certificate_is_not_authenticated() {
+        assert_eq!(status(&Rejection::CertificateRequired), 16);
+        assert_eq!(status(&Rejection::Forbidden { challenge: None }), 7);
     }
 
     #[test]
