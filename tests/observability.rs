@@ -38,6 +38,11 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 address = "{tls}"
                 tls.certificates = [{{ certificate = "tls/a.crt", key = "tls/a.key" }}]
                 tls.client_auth = {{ mode = "optional", ca_file = "tls/ca.crt", crl_files = ["tls/ca.crl"] }}
+                [listener.tls.acme]
+                directory_url = "https://{dead}/directory"
+                domains = ["gate.example"]
+                terms_of_service_agreed = true
+                storage = "acme"
                 [upstream.backend]
                 endpoints = [{{ address = "{upstream}" }}]
                 [upstream.dead]
@@ -50,6 +55,7 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 name = "all"
                 match = {{ path = "/all/{{*rest}}" }}
                 upstream = "backend"
+                target.mode = "detect"
                 [[route]]
                 name = "dead"
                 match = {{ path = "/dead" }}
@@ -100,9 +106,17 @@ fn series(page: &str) -> BTreeSet<String> {
 fn every_metric_of_the_docs_is_served_and_every_metric_served_is_in_the_docs() {
     let origin = origin();
     let (gateway, _) = gateway(&origin);
-    for path in
-        ["/all/1", "/all/1?q=refuse", "/all/card", "/dead", "/limited", "/limited", "/composed", "/no"]
-    {
+    for path in [
+        "/all/1",
+        "/all/1?q=refuse",
+        "/all/card",
+        "/all/a%252fb",
+        "/dead",
+        "/limited",
+        "/limited",
+        "/composed",
+        "/no",
+    ] {
         let _ = get(gateway.public(), path);
     }
     let mut nonsense = RawClient::connect(gateway.tls()).unwrap();
