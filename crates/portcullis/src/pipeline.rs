@@ -234,7 +234,9 @@ impl Service for Gateway {
             }
         };
         let mut firewall = Inspection::none();
-        let way = pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record);
+        // On the heap, so that a connection without a request is small.
+        let way =
+            Box::pin(pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record));
         let outcome = contain(way).await.unwrap_or(Err(Rejection::Internal));
         if let Err(why) = outcome {
             if downstream.started() {

@@ -155,8 +155,10 @@ const COPY_BELOW: usize = 8 * 1024;
 const BODY_READ: usize = 64 * 1024;
 /// Windows in which what TLS holds back must have left.
 const FLUSH_WINDOWS: u32 = 3;
-/// Room asked for before each read of a head, and the size an idle connection's buffer goes back to.
-const HEAD_READ: usize = 8 * 1024;
+/// Room for the beginning of a head, which is all of most.
+const HEAD_FIRST: usize = 2 * 1024;
+/// Room asked for before each read of what is discarded.
+const DISCARD_READ: usize = 8 * 1024;
 
 /// A connection that carries HTTP/1 messages both ways.
 #[derive(Debug)]
@@ -219,7 +221,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     pub(crate) fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_fill(cx, HEAD_READ)
+        // Thousands of connections may have begun a head and not ended it: room grows with what came.
+        let room = match self.input.len() {
+            0 => HEAD_FIRST,
+            full if full == self.input.capacity() => full,
+            _ => 1,
+        };
+        self.poll_fill(cx, room)
     }
 
     // ---- the incoming body
@@ -509,7 +517,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             }
             loop {
                 self.input.clear();
-                match ready!(self.poll_fill(cx, HEAD_READ)) {
+                match ready!(self.poll_fill(cx, DISCARD_READ)) {
                     Ok(read) if read > 0 && read < left => left -= read,
                     _ => return Poll::Ready(()),
                 }
