@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// What the issue allows: attackers gone, and the process's memory.
 const GONE: Duration = Duration::from_secs(15);
@@ -44,7 +44,9 @@ fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
 fn origin() -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     on_a_thread(async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(4096).unwrap();
         sender.send(listener.local_addr().unwrap()).unwrap();
         let large = Arc::new(vec![b'x'; LARGE]);
         while let Ok((stream, _)) = listener.accept().await {
