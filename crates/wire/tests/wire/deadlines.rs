@@ -15,7 +15,13 @@ fn patient() -> ServerSettings {
         first_byte: LONG,
         header: LONG,
         idle: LONG,
-        body: Timeouts { idle: LONG, write_stall: LONG, min_rate: 0, rate_grace: LONG },
+        body: Timeouts {
+            idle: LONG,
+            write_stall: LONG,
+            min_rate: 0,
+            rate_grace: LONG,
+            ..Timeouts::default()
+        },
         ..ServerSettings::default()
     }
 }
