@@ -149,7 +149,13 @@ impl Source for Lease {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         match &mut self.wire {
             Wire::Http1(kept) => kept.connection.poll_frame(cx),
-            Wire::Http2(call, _) => call.poll_frame(cx),
+            Wire::Http2(call, generation) => {
+                let frame = ready!(call.poll_frame(cx));
+                if let Some(Err(BodyError::Malformed)) = frame {
+                    pool::unshare(&self.endpoint, *generation);
+                }
+                Poll::Ready(frame)
+            }
             Wire::Spent => Poll::Ready(None),
         }
     }
@@ -197,7 +203,14 @@ impl Call for Lease {
     ) -> Poll<Result<(), UpstreamFailure>> {
         let result = match &mut self.wire {
             Wire::Http1(kept) => ready!(kept.connection.poll_head(cx, head)),
-            Wire::Http2(call, _) => ready!(call.poll_head(cx, head)),
+            Wire::Http2(call, generation) => {
+                let result = ready!(call.poll_head(cx, head));
+                // Others may go on with it; nobody begins on it any more.
+                if result == Err(UpstreamFailure::Protocol) {
+                    pool::unshare(&self.endpoint, *generation);
+                }
+                result
+            }
             Wire::Spent => Err(UpstreamFailure::Closed),
         };
         self.answered = result.is_ok();

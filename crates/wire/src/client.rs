@@ -33,3 +33,5 @@ impl Default for ClientSettings {
 
 /// Interim answers (1xx) that are read over before the final one.
 const MAX_INTERIM: u32 = 16;
+/// How long they may be together.
+const MAX_INTERIM_BYTES: usize = 64 * 1024;

@@ -30,6 +30,7 @@ pub mod client;
 mod encode;
 mod framing;
 pub mod head;
+mod http2;
 mod message;
 mod pipe;
 pub mod proxy;

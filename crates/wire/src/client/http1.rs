@@ -1,6 +1,6 @@
 //! HTTP/1 connections to upstreams.
 
-use super::{ClientSettings, MAX_INTERIM};
+use super::{ClientSettings, MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::framing::lists;
 use crate::head::HeadReader;
 use crate::timer::Wait;
@@ -30,6 +30,7 @@ pub struct Http1Connection {
     heard: bool,
     persistent: bool,
     interim: u32,
+    interim_bytes: usize,
 }
 
 impl Http1Connection {
@@ -48,6 +49,7 @@ impl Http1Connection {
             heard: false,
             persistent: true,
             interim: 0,
+            interim_bytes: 0,
         }
     }
 
@@ -63,7 +65,8 @@ impl Http1Connection {
             websocket::accept(head.fields.get("sec-websocket-key").unwrap_or_default())
         });
         self.reader = HeadReader::default();
-        (self.answered, self.heard, self.persistent, self.interim) = (false, false, false, 0);
+        (self.answered, self.heard, self.persistent) = (false, false, false);
+        (self.interim, self.interim_bytes) = (0, 0);
     }
 
     /// Whether any byte of the answer has come. Where none has, and the connection had served before, its end may
@@ -141,8 +144,10 @@ impl Call for Http1Connection {
                             return Poll::Ready(Ok(()));
                         }
                         self.interim += 1;
+                        self.interim_bytes += used;
+                        let is_flood = self.interim > MAX_INTERIM || self.interim_bytes > MAX_INTERIM_BYTES;
                         // Where we asked for no upgrade, 101 is a lie.
-                        if head.status == 101 || self.interim > MAX_INTERIM {
+                        if head.status == 101 || is_flood {
                             self.transport.break_off();
                             return Poll::Ready(Err(UpstreamFailure::Protocol));
                         }

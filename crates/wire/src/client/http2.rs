@@ -1,5 +1,8 @@
 //! HTTP/2 connections to upstreams, by hyper.
 
+mod meter;
+
+use self::meter::Meter;
 use super::ClientSettings;
 use crate::framing::parse_length;
 use crate::pipe::{PipeBody, PipeSink, from_map, pipe, to_map};
@@ -40,7 +43,7 @@ impl Http2Connection {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
             .max_header_list_size(64 * 1024)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Meter::new(io)))
             .await
             .map_err(|_| UpstreamFailure::Protocol)?;
         tokio::spawn(async move {
@@ -151,9 +154,10 @@ impl Source for Http2Call {
             self.read_wait.end();
             let frame = match frame {
                 Some(Ok(frame)) => frame,
-                Some(Err(_)) => {
+                Some(Err(error)) => {
                     self.body = None;
-                    return Poll::Ready(Some(Err(BodyError::Incomplete)));
+                    let why = if is_ours(&error) { BodyError::Malformed } else { BodyError::Incomplete };
+                    return Poll::Ready(Some(Err(why)));
                 }
                 None => {
                     self.body = None;
@@ -213,6 +217,12 @@ impl Sink for Http2Call {
     }
 }
 
+/// Whether it was we who ended the stream or the connection, for what the upstream said on it.
+fn is_ours(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_library)
+}
+
 impl Call for Http2Call {
     fn poll_head(
         &mut self,
@@ -222,9 +232,10 @@ impl Call for Http2Call {
         let Some(answer) = &mut self.answer else { return Poll::Ready(Err(UpstreamFailure::Closed)) };
         let response = match answer.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => response,
-            Poll::Ready(Err(_)) => {
+            Poll::Ready(Err(error)) => {
                 self.answer = None;
-                return Poll::Ready(Err(UpstreamFailure::Closed));
+                let why = if is_ours(&error) { UpstreamFailure::Protocol } else { UpstreamFailure::Closed };
+                return Poll::Ready(Err(why));
             }
             Poll::Pending if self.sending => {
                 // The upstream may still wait for the rest of the request, and we for the client's.
@@ -246,11 +257,12 @@ impl Call for Http2Call {
             return Poll::Ready(Err(UpstreamFailure::Protocol));
         }
         head.fields = from_map(&parts.headers).ok_or(UpstreamFailure::Protocol)?;
-        let length = parts
-            .headers
-            .get(http::header::CONTENT_LENGTH)
-            .map(|value| parse_length(value.as_bytes()).ok_or(UpstreamFailure::Protocol))
-            .transpose()?;
+        let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+        let length = match (lengths.next(), lengths.next()) {
+            (None, _) => None,
+            (Some(value), None) => Some(parse_length(value.as_bytes()).ok_or(UpstreamFailure::Protocol)?),
+            (Some(_), Some(_)) => return Poll::Ready(Err(UpstreamFailure::Protocol)),
+        };
         let bodiless = self.to_head || matches!(head.status, 204 | 304);
         head.framing = match length {
             Some(length) => Framing::Length(length),

@@ -1,11 +1,7 @@
 //! HTTP/2 connections of clients, by hyper.
 
-mod budget;
-mod frames;
 mod guard;
 mod head;
-mod hpack;
-mod huffman;
 mod note;
 mod stream;
 mod streams;

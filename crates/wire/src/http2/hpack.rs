@@ -16,21 +16,25 @@ const OVERHEAD: usize = 32;
 
 /// The block cannot be read, and so no later one of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 /// What a block says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// There is a pseudo field.
-    pub(super) pseudo: bool,
+    pub(crate) pseudo: bool,
     /// `:path` holds a fragment.
-    pub(super) fragment: bool,
+    pub(crate) fragment: bool,
     /// `:method` is CONNECT.
-    pub(super) connect: bool,
+    pub(crate) connect: bool,
     /// There is a `content-length`.
-    pub(super) length: bool,
+    pub(crate) length: bool,
     /// `:scheme`, if it is one of ours.
-    pub(super) scheme: Option<Scheme>,
+    pub(crate) scheme: Option<Scheme>,
+    /// `:status`, if it is a number.
+    pub(crate) status: Option<u16>,
+    /// There is a pseudo field of requests.
+    pub(crate) asks: bool,
 }
 
 /// The names that matter.
@@ -39,6 +43,7 @@ enum Name {
     Method,
     Scheme,
     Path,
+    Status,
     OtherPseudo,
     ContentLength,
     Plain,
@@ -50,6 +55,7 @@ impl Name {
             b":method" => Name::Method,
             b":scheme" => Name::Scheme,
             b":path" => Name::Path,
+            b":status" => Name::Status,
             b"content-length" => Name::ContentLength,
             [b':', ..] => Name::OtherPseudo,
             _ => Name::Plain,
@@ -64,6 +70,7 @@ enum Says {
     Fragment,
     Connect,
     Scheme(Scheme),
+    Status(u16),
 }
 
 impl Says {
@@ -73,6 +80,9 @@ impl Says {
             (Name::Path, value) if value.contains(&b'#') => Says::Fragment,
             (Name::Scheme, value) if value.eq_ignore_ascii_case(b"http") => Says::Scheme(Scheme::Http),
             (Name::Scheme, value) if value.eq_ignore_ascii_case(b"https") => Says::Scheme(Scheme::Https),
+            (Name::Status, [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']) => Says::Status(
+                [a, b, c].into_iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')),
+            ),
             _ => Says::Nothing,
         }
     }
@@ -95,7 +105,7 @@ impl Field {
 
 /// Reads the blocks of one connection, in order.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     entries: VecDeque<Field>,
     size: usize,
     most: usize,
@@ -103,12 +113,12 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Decoder { entries: VecDeque::new(), size: 0, most: TABLE, text: Vec::new() }
     }
 
     /// Reads a whole block.
-    pub(super) fn read(&mut self, mut block: &[u8]) -> Result<Block, Broken> {
+    pub(crate) fn read(&mut self, mut block: &[u8]) -> Result<Block, Broken> {
         let mut found = Block::default();
         let mut resizable = true;
         while let Some(byte) = block.first() {
@@ -132,13 +142,16 @@ impl Decoder {
                 _ => self.literal(&mut block, 4)?,
             };
             resizable = false;
-            found.pseudo |= !matches!(field.name, Name::Plain | Name::ContentLength);
+            let is_pseudo = !matches!(field.name, Name::Plain | Name::ContentLength);
+            found.pseudo |= is_pseudo;
+            found.asks |= is_pseudo && field.name != Name::Status;
             found.length |= field.name == Name::ContentLength;
             match field.says {
                 Says::Nothing => {}
                 Says::Fragment => found.fragment = true,
                 Says::Connect => found.connect = true,
                 Says::Scheme(scheme) => found.scheme = Some(scheme),
+                Says::Status(status) => found.status = Some(status),
             }
         }
         Ok(found)
@@ -315,7 +328,7 @@ mod tests {
                 requests.iter().zip([(Scheme::Http, 57), (Scheme::Http, 110), (Scheme::Https, 164)])
             {
                 let block = decoder.read(&hex(request)).unwrap();
-                let expected = Block { pseudo: true, scheme: Some(scheme), ..Block::default() };
+                let expected = Block { pseudo: true, asks: true, scheme: Some(scheme), ..Block::default() };
                 assert_eq!((block, decoder.size), (expected, size));
             }
         }
@@ -340,6 +353,8 @@ mod tests {
         let trailer = [&[0, 1][..], b"x", &[1], b"y"].concat();
         assert_eq!(decoder.read(&trailer), Ok(Block::default()));
         assert!(decoder.read(&[0x84]).unwrap().pseudo);
+        let answer = Block { pseudo: true, status: Some(103), ..Block::default() };
+        assert_eq!(decoder.read(&[0x08, 3, b'1', b'0', b'3']), Ok(answer));
         let tunnel = [&[0x02, 7][..], b"CONNECT", &[0x0f, 13, 1], b"5"].concat();
         let block = decoder.read(&tunnel).unwrap();
         assert!(block.connect && block.length);

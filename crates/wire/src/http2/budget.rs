@@ -63,7 +63,7 @@ impl Allowance {
 
 /// What a client may still say.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     frames: Allowance,
     pings: Allowance,
     /// Bytes sent that have earned nothing yet.
@@ -73,13 +73,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (frames, pings) = (Allowance::new(), Allowance::new());
         Budget { frames, pings, sent: 0, answers: 0, resets: 0 }
     }
 
     /// Whether the client may send this frame, and goes on after what it made us do.
-    pub(super) fn admits(&mut self, frame: &Head) -> bool {
+    pub(crate) fn admits(&mut self, frame: &Head) -> bool {
         let is_allowed = match frame.kind {
             HEADERS => true,
             DATA => !is_petty(frame) || self.frames.take(),
@@ -90,7 +90,7 @@ impl Budget {
     }
 
     /// We send this frame.
-    pub(super) fn sends(&mut self, frame: &Head) {
+    pub(crate) fn sends(&mut self, frame: &Head) {
         match frame.kind {
             HEADERS => {
                 self.answers = self.answers.saturating_add(1);

@@ -45,7 +45,7 @@ const ROWS: [(u32, u64, &[u8]); 21] = [
 
 /// Calls `each` with every byte that a string in the code stands for; `None` where it is none: it holds EOS, or ends in
 /// anything but less than eight one bits (RFC 7541 §5.2).
-pub(super) fn decode(text: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
+pub(crate) fn decode(text: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
     let (mut bits, mut have) = (0u64, 0u32);
     let mut text = text.iter();
     loop {

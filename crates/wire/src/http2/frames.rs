@@ -1,48 +1,48 @@
 //! The heads of HTTP/2's frames (RFC 9113 §4.1).
 
-pub(super) const HEAD: usize = 9;
-pub(super) const PREFACE: u64 = 24;
+pub(crate) const HEAD: usize = 9;
+pub(crate) const PREFACE: u64 = 24;
 /// The largest payload that we let a client send: the protocol's own (RFC 9113 §6.5.2).
-pub(super) const MAX_PAYLOAD: u32 = 16_384;
+pub(crate) const MAX_PAYLOAD: u32 = 16_384;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
-pub(super) const HAS_PRIORITY: u8 = 0x20;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
+pub(crate) const PADDED: u8 = 0x8;
+pub(crate) const HAS_PRIORITY: u8 = 0x20;
 
 /// RFC 9113 §7.
-pub(super) const PROTOCOL_ERROR: u32 = 1;
-pub(super) const STREAM_CLOSED: u32 = 5;
-pub(super) const FRAME_SIZE_ERROR: u32 = 6;
-pub(super) const COMPRESSION_ERROR: u32 = 9;
-pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
+pub(crate) const PROTOCOL_ERROR: u32 = 1;
+pub(crate) const STREAM_CLOSED: u32 = 5;
+pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
+pub(crate) const COMPRESSION_ERROR: u32 = 9;
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) length: u32,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct Head {
+    pub(crate) length: u32,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl Head {
-    pub(super) fn read(bytes: [u8; HEAD]) -> Self {
+    pub(crate) fn read(bytes: [u8; HEAD]) -> Self {
         let [a, b, c, kind, flags, d, e, f, g] = bytes;
         let length = u32::from_be_bytes([0, a, b, c]);
         Head { length, kind, flags, stream: u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff }
     }
 
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let [_, a, b, c] = self.length.to_be_bytes();
         out.extend_from_slice(&[a, b, c, self.kind, self.flags]);
         out.extend_from_slice(&self.stream.to_be_bytes());
@@ -50,7 +50,7 @@ impl Head {
 }
 
 /// What comes next in a stream of bytes.
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Bytes to pass over: the preface, or payload.
     Passed(&'a [u8]),
     /// A frame's head, whole.
@@ -59,7 +59,7 @@ pub(super) enum Piece<'a> {
 
 /// Finds the heads of the frames in a stream of bytes that comes in any pieces.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// Bytes to pass over: the preface, or the rest of a payload.
     skip: u64,
     head: [u8; HEAD],
@@ -67,13 +67,13 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(skip: u64) -> Self {
+    pub(crate) fn new(skip: u64) -> Self {
         Frames { skip, head: [0; HEAD], have: 0 }
     }
 
     /// What the bytes begin with, taken off them; `None` once nothing is left but perhaps the beginning of a head, which
     /// is kept.
-    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Piece<'a>> {
+    pub(crate) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Piece<'a>> {
         if self.skip > 0 {
             let passed = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
             let (payload, rest) = bytes.split_at_checked(passed)?;
@@ -93,12 +93,12 @@ impl Frames {
     }
 
     /// Whether the bytes so far end with a whole frame.
-    pub(super) fn is_between(&self) -> bool {
+    pub(crate) fn is_between(&self) -> bool {
         self.have == 0 && self.skip == 0
     }
 
     /// Whether a head was read and all of its payload.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.skip == 0
     }
 }
