@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Case, FrameOrigin, Gateway, H2Client, Origin, RawClient, Step, bytes, cases, suite,
+    Answer, Authority, Case, FrameOrigin, Gateway, H2Client, Origin, RawClient, Step, bytes, cases, suite,
 };
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 const HTTP1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/origin/http1");
 const HTTP2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/origin/http2");
 /// Cases at once; most of the time of some is a deadline.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 12;
 
 /// What a case expects.
 #[derive(Clone, Debug, Default)]
@@ -309,4 +309,65 @@ fn c1_to_c12_nothing_dirty_reaches_a_client_and_nothing_of_it_the_next_one() {
             http2 / CLIENTS.len(),
         ),
     );
+}
+
+/// Two upstreams that are one server: what one of them has proven is nothing to the other.
+#[test]
+fn c13_connections_are_kept_for_each_upstream_and_identity_apart() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let identity = authority.issue(&["inner.test", "127.0.0.1"]);
+    let origin = Origin::builder().tls(identity.server_config(&[])).start(|_| Answer::ok("clean"));
+    let address = origin.address();
+    let builder =
+        Gateway::builder(BINARY).file("trusted.pem", authority.pem()).file("stranger.pem", stranger.pem());
+    let gateway = builder.start(|ports| {
+        let mut config = format!(
+            r#"
+            admin.listen = "{admin}"
+            server.threads = 1
+            firewall.mode = "off"
+            [[listener]]
+            name = "public"
+            address = "{public}"
+            "#,
+            admin = ports.admin,
+            public = ports.public,
+        );
+        for (name, tls) in [
+            ("named", r#"tls = { ca_file = "trusted.pem", server_name = "inner.test" }"#),
+            ("again", r#"tls = { ca_file = "trusted.pem" }"#),
+            ("misnamed", r#"tls = { ca_file = "trusted.pem", server_name = "other.test" }"#),
+            ("untrusted", r#"tls = { ca_file = "stranger.pem", server_name = "inner.test" }"#),
+            ("clear", ""),
+        ] {
+            config.push_str(&format!(
+                r#"
+                [upstream.{name}]
+                endpoints = [{{ address = "{address}" }}]
+                {tls}
+                [[route]]
+                name = "{name}"
+                match = {{ path = "/{name}/{{*rest}}" }}
+                upstream = "{name}"
+                "#
+            ));
+        }
+        config
+    });
+    for round in 1..=3 {
+        for (name, expected) in [
+            ("named", "200 \"clean\""),
+            ("again", "200 \"clean\""),
+            ("misnamed", "502"),
+            ("untrusted", "502"),
+            ("clear", "502"),
+        ] {
+            let seen = over_http1(&gateway, "GET", &format!("/{name}/x")).unwrap();
+            assert!(seen.is(expected), "{name} in round {round}: {seen:?}");
+        }
+    }
+    let used =
+        |name: &str| gateway.sample(&format!("portcullis_upstream_connections_idle{{upstream=\"{name}\"}}"));
+    assert_eq!((used("named"), used("again")), (Some(1.0), Some(1.0)), "one each, kept");
+    assert_eq!(origin.count(), 6);
 }

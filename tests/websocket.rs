@@ -60,6 +60,7 @@ fn gateway(upstream: SocketAddr) -> Gateway {
         format!(
             r#"
             admin.listen = "{admin}"
+            server.grace = "2s"
             firewall.rules = ["rules/test.conf"]
             [[listener]]
             name = "public"
@@ -218,6 +219,40 @@ fn a_silent_connection_is_closed_and_so_is_one_whose_upstream_went_away() {
     assert_eq!(socket.read().unwrap(), Message::text("bye"));
     server.join().unwrap();
     assert!(socket.read().is_err());
+}
+
+/// What switched is no request in flight that could be waited for: it goes on until the grace period is over.
+#[test]
+fn a_tunnel_ends_with_the_grace_period() {
+    let echo = Echo::start();
+    let mut gateway = gateway(echo.address);
+    let mut socket = connect(&gateway, "/ws/x");
+    let mut client = H2Client::start(RawClient::connect(gateway.public()).unwrap()).unwrap();
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "example.com"),
+        (":path", "/ws/x"),
+        ("sec-websocket-version", "13"),
+    ];
+    let stream = client.open(&fields, false).unwrap();
+    client.until(stream, |stream| stream.status.is_some()).unwrap();
+    let told = std::time::Instant::now();
+    gateway.signal("TERM");
+    while client.goaway.is_none() {
+        client.next_frame().unwrap();
+    }
+    // Both go on within it.
+    socket.send(Message::text("still there")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("still there"));
+    client.data(stream, &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58], false).unwrap();
+    client.until(stream, |stream| stream.body.len() >= 7).unwrap();
+    assert!(socket.read().is_err());
+    assert!(client.is_closed());
+    let _ = gateway.wait();
+    let after = told.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(8)).contains(&after), "{after:?}");
 }
 
 #[test]

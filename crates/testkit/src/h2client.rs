@@ -66,6 +66,8 @@ pub struct H2Client {
     windows: HashMap<u32, i64>,
     /// Whether windows are opened again as data comes in.
     pub reads: bool,
+    /// Whether pings are answered.
+    pub pongs: bool,
     /// Whether the server's settings have come.
     pub settled: bool,
     /// The last stream that the server will serve, once it said so (GOAWAY), and the error code.
@@ -104,6 +106,7 @@ impl H2Client {
             initial_window: DEFAULT_WINDOW,
             windows: HashMap::new(),
             reads: true,
+            pongs: true,
             settled: false,
             goaway: None,
         }
@@ -351,7 +354,7 @@ impl H2Client {
                 self.settled = true;
                 self.reply(SETTINGS, ACK, 0, &[]);
             }
-            PING if frame.flags & ACK == 0 => self.reply(PING, ACK, 0, &frame.payload),
+            PING if frame.flags & ACK == 0 && self.pongs => self.reply(PING, ACK, 0, &frame.payload),
             GOAWAY => self.goaway = Some((number(0) & 0x7fff_ffff, number(4))),
             WINDOW_UPDATE if frame.stream == 0 => self.connection_window += i64::from(number(0)),
             WINDOW_UPDATE => {
