@@ -62,7 +62,8 @@ fn d2_a_head_that_drips() {
 
 #[test]
 fn a34_half_a_preface() {
-    let server = Server::start(ServerSettings { header: SHORT, ..patient() });
+    // Who has not said yet what it speaks has the time of one who says nothing, not that of a head.
+    let server = Server::start(ServerSettings { first_byte: SHORT, ..patient() });
     let mut client = server.connect();
     client.send("PRI * HT").unwrap();
     assert_eq!(client.response().unwrap().status(), 408);
