@@ -117,13 +117,8 @@ impl fmt::Display for Action {
         f.write_str(&self.name)?;
         match &self.value {
             None => Ok(()),
-            Some(value)
-                if value
-                    .bytes()
-                    .all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'\'' | b'\\' | b'"')) =>
-            {
-                write!(f, ":{}", &**value)
-            }
+            // A backslash before a quote cannot be said within quotes: such a value stood without any.
+            Some(value) if is_plain(value) || misread(value, '\'') => write!(f, ":{}", &**value),
             Some(value) => write!(f, ":'{}'", escape(value, '\'')),
         }
     }
@@ -185,6 +180,11 @@ impl fmt::Display for Word<'_> {
             && !self.0.ends_with('\\');
         if plain { f.write_str(self.0) } else { f.write_str(&quoted(self.0)) }
     }
+}
+
+/// Whether a value needs no quotes.
+fn is_plain(value: &str) -> bool {
+    value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'\'' | b'\\' | b'"'))
 }
 
 /// Whether a quote (or the end of the text) directly follows a backslash that escapes it.
