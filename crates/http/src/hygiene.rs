@@ -32,12 +32,17 @@ enum Kind {
 /// No name of the lists below is longer.
 const LONGEST: usize = 40;
 
-/// The kind of a field; `fold` takes all but letters and digits for `-`, as CGI, WSGI and others do for some of them.
-fn kind(name: &[u8], fold: bool) -> Option<Kind> {
+/// A byte of a name as CGI, WSGI and others read it: some of them take some of what is no letter or digit for `-`.
+fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
+/// The kind of a field, by its name as it stands or as it reads folded.
+fn kind(name: &[u8], folded: bool) -> Option<Kind> {
     let mut buffer = [0u8; LONGEST];
     let length = name.len().min(LONGEST);
     for (to, from) in buffer.iter_mut().zip(name) {
-        *to = if fold && !from.is_ascii_alphanumeric() { b'-' } else { from.to_ascii_lowercase() };
+        *to = if folded { fold(*from) } else { from.to_ascii_lowercase() };
     }
     let lower = buffer.get(..length).unwrap_or_default();
     let kind = match lower {
@@ -52,16 +57,8 @@ fn kind(name: &[u8], fold: bool) -> Option<Kind> {
         | b"upgrade"
         | b"http2-settings"
         | b"content-length" => Kind::HopByHop,
-        b"expect"
-        | b"forwarded"
-        | b"x-real-ip"
-        | b"x-client-ip"
-        | b"true-client-ip"
-        | b"x-request-id"
-        | b"traceparent"
-        | b"client-cert"
-        | b"client-cert-chain"
-        | b"x-portcullis-partial" => Kind::Ours,
+        b"expect" | b"forwarded" | b"x-real-ip" | b"x-client-ip" | b"true-client-ip" | b"x-request-id"
+        | b"traceparent" | b"client-cert" | b"client-cert-chain" => Kind::Ours,
         b"x-http-method"
         | b"x-http-method-override"
         | b"x-method-override"
@@ -105,6 +102,9 @@ fn by_prefix(lower: &[u8]) -> Option<Kind> {
             _ => None,
         };
     }
+    if lower.starts_with(b"x-portcullis-") {
+        return Some(Kind::Ours);
+    }
     const IDENTITY: [&[u8]; 9] = [
         b"x-consumer-",
         b"x-authenticated-",
@@ -138,7 +138,6 @@ pub fn is_forbidden_trailer(name: &[u8]) -> bool {
 /// # Errors
 /// [`Malformed::FieldName`] at the first such name.
 pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
-    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let confusing = |name: &[u8]| {
         if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
             return false;
@@ -146,9 +145,9 @@ pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
         let twin = |other: &[u8]| {
             other.len() == name.len()
                 && !other.eq_ignore_ascii_case(name)
-                && other.iter().map(fold).eq(name.iter().map(fold))
+                && other.iter().zip(name).all(|(a, b)| fold(*a) == fold(*b))
         };
-        kind(name, true).is_some() || is_of_portcullis(name) || fields.iter().any(|(other, _)| twin(other))
+        kind(name, true).is_some() || fields.iter().any(|(other, _)| twin(other))
     };
     if fields.iter().any(|(name, _)| confusing(name)) { Err(Malformed::FieldName) } else { Ok(()) }
 }
@@ -164,16 +163,6 @@ const ONCE: [&str; 2] = ["authorization", "content-type"];
 pub fn check_once(fields: &Fields) -> Result<(), Malformed> {
     let twice = ONCE.iter().any(|name| fields.get_all(name).nth(1).is_some());
     if twice { Err(Malformed::Duplicate) } else { Ok(()) }
-}
-
-/// Whether a name reads as `x-portcullis-…` to who folds.
-fn is_of_portcullis(name: &[u8]) -> bool {
-    let prefix = b"x-portcullis-";
-    let same = |(&byte, &wanted): (&u8, &u8)| match wanted {
-        b'-' => !byte.is_ascii_alphanumeric(),
-        _ => byte.eq_ignore_ascii_case(&wanted),
-    };
-    name.len() >= prefix.len() && name.iter().zip(prefix).all(same)
 }
 
 /// Drops from a client's request what may not pass, before any guard reads it. The fields that `Connection`

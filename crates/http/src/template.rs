@@ -1,6 +1,6 @@
 //! Texts with values of the request in them.
 
-use crate::target::form_decode;
+use crate::percent::form_decode;
 use crate::{Fields, Params, Target, percent_encode_query, percent_encode_segment};
 use std::borrow::Cow;
 
