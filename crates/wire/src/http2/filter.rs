@@ -6,7 +6,7 @@
 
 use super::frames::{
     COMPRESSION_ERROR, CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, Frames,
-    HAS_PRIORITY, HEAD, HEADERS, Head, MAX_PAYLOAD, PADDED, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, Piece,
+    HAS_PRIORITY, HEADERS, Head, MAX_PAYLOAD, PADDED, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, Piece,
     RST_STREAM,
 };
 use super::hpack::{Block, Decoder};
@@ -152,9 +152,7 @@ impl<J: Judge> Filter<J> {
     }
 
     pub(crate) fn emit(&mut self, head: Head, payload: &[u8]) {
-        let mut bytes = Vec::with_capacity(HEAD);
-        head.write(&mut bytes);
-        self.ready.extend_from_slice(&bytes);
+        self.ready.extend_from_slice(&head.to_bytes());
         self.ready.extend_from_slice(payload);
     }
 

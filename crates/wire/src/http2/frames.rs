@@ -42,10 +42,10 @@ impl Head {
         Head { length, kind, flags, stream: u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff }
     }
 
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn to_bytes(self) -> [u8; HEAD] {
         let [_, a, b, c] = self.length.to_be_bytes();
-        out.extend_from_slice(&[a, b, c, self.kind, self.flags]);
-        out.extend_from_slice(&self.stream.to_be_bytes());
+        let [d, e, f, g] = self.stream.to_be_bytes();
+        [a, b, c, self.kind, self.flags, d, e, f, g]
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
             let (mut expected, mut payloads) = (Vec::new(), vec![b'P'; 24]);
             for (kind, flags, stream, payload) in &sent {
                 let head = Head { length: payload.len() as u32, kind: *kind, flags: *flags, stream: *stream };
-                head.write(&mut bytes);
+                bytes.extend_from_slice(&head.to_bytes());
                 bytes.extend_from_slice(payload);
                 expected.push(head);
                 payloads.extend_from_slice(payload);

@@ -159,8 +159,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         if !self.outgoing.is_between() {
             return;
         }
-        let mut frame = Vec::new();
-        Head { length: 8, kind: GOAWAY, flags: 0, stream: 0 }.write(&mut frame);
+        let mut frame = Head { length: 8, kind: GOAWAY, flags: 0, stream: 0 }.to_bytes().to_vec();
         frame.extend_from_slice(&self.incoming.judge.last.to_be_bytes());
         frame.extend_from_slice(&code.to_be_bytes());
         // A client that does not read learns of it by the connection's end.
