@@ -11,31 +11,14 @@ const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
 /// Everything to the origin, but `/closed`, which nobody may ask for.
 fn gateway(origin: &Origin, listener: &str) -> Gateway {
-    let upstream = origin.address();
-    Gateway::builder(BINARY).start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{}"
-            {listener}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            [[route]]
-            name = "closed"
-            match = {{ path = "/closed" }}
-            upstream = "origin"
-            addresses = {{ deny = ["127.0.0.0/8"] }}
-            "#,
-            ports.admin, ports.public
-        )
-    })
+    let closed = r#"
+        [[route]]
+        name = "closed"
+        match = { path = "/closed" }
+        upstream = "origin"
+        addresses = { deny = ["127.0.0.0/8"] }
+    "#;
+    Gateway::builder(BINARY).start(|ports| ports.forwarding(origin.address(), listener) + closed)
 }
 
 fn hello() -> Origin {

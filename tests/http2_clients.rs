@@ -20,32 +20,8 @@ fn lab() -> Lab {
     let upstream = origin.address();
     let builder =
         Gateway::builder(BINARY).file("a.crt", &identity.certificate_pem).file("a.key", &identity.key_pem);
-    let gateway = builder.start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{admin}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            limits = {{ max_requests_per_connection = 1000000 }}
-            [[listener]]
-            name = "tls"
-            address = "{tls}"
-            tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
-            limits = {{ max_requests_per_connection = 1000000 }}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-            tls = ports.tls,
-        )
-    });
+    let limits = "limits = { max_requests_per_connection = 1000000 }";
+    let gateway = builder.start(|ports| ports.forwarding(upstream, limits) + &ports.tls_listener(limits));
     Lab { gateway, origin }
 }
 

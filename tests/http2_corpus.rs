@@ -219,31 +219,7 @@ fn gateway(origin: &Origin, authority: &Authority) -> Gateway {
     let identity = authority.issue(&["a.test"]);
     let builder =
         Gateway::builder(BINARY).file("a.crt", &identity.certificate_pem).file("a.key", &identity.key_pem);
-    builder.start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{admin}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            [[listener]]
-            name = "tls"
-            address = "{tls}"
-            tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-            tls = ports.tls,
-            upstream = origin.address(),
-        )
-    })
+    builder.start(|ports| ports.forwarding(origin.address(), "") + &ports.tls_listener(""))
 }
 
 #[test]

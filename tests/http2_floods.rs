@@ -280,26 +280,7 @@ const FLOODS: &[Flood] = &[
 ];
 
 fn gateway(origin: &Origin) -> Gateway {
-    Gateway::builder(BINARY).start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{admin}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-            upstream = origin.address(),
-        )
-    })
+    Gateway::builder(BINARY).start(|ports| ports.forwarding(origin.address(), ""))
 }
 
 fn origin() -> Origin {

@@ -13,27 +13,7 @@ const SOON: Duration = Duration::from_secs(8);
 const OPEN: &str = "portcullis_client_connections_open{listener=\"public\"}";
 
 fn gateway(origin: &Origin, listener: &str) -> Gateway {
-    Gateway::builder(BINARY).start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{admin}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            {listener}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-            upstream = origin.address(),
-        )
-    })
+    Gateway::builder(BINARY).start(|ports| ports.forwarding(origin.address(), listener))
 }
 
 fn origin(gate: &Gate) -> Origin {

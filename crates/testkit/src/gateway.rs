@@ -45,6 +45,46 @@ pub struct Ports {
     pub admin: SocketAddr,
 }
 
+impl Ports {
+    /// A configuration that forwards every request to one upstream, without rules: for tests of what stands before and
+    /// behind them. `listener` is more of the listener's own table; what is appended must begin with a table of its own.
+    #[must_use]
+    pub fn forwarding(self, upstream: SocketAddr, listener: &str) -> String {
+        format!(
+            r#"
+            admin.listen = "{}"
+            firewall.mode = "off"
+            [[listener]]
+            name = "public"
+            address = "{}"
+            {listener}
+            [upstream.origin]
+            endpoints = [{{ address = "{upstream}" }}]
+            [[route]]
+            name = "all"
+            match = {{ path = "/{{*rest}}" }}
+            upstream = "origin"
+            "#,
+            self.admin, self.public
+        )
+    }
+
+    /// A listener with TLS, by the files `a.crt` and `a.key`, to append to [`Ports::forwarding`].
+    #[must_use]
+    pub fn tls_listener(self, listener: &str) -> String {
+        format!(
+            r#"
+            [[listener]]
+            name = "tls"
+            address = "{}"
+            tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
+            {listener}
+            "#,
+            self.tls
+        )
+    }
+}
+
 /// The gateway with a configuration of the test's own, in a folder of its own, from `start` until it is
 /// dropped.
 ///
