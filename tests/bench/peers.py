@@ -107,7 +107,10 @@ def pingora():
         print("building the pingora proxy (minutes) ...", flush=True)
         env = {**os.environ, "OPENSSL_NO_VENDOR": "1", "CARGO_TARGET_DIR": str(crate / "target")}
         subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=crate, env=env, check=False)
-    return binary if binary.exists() else None
+    if not binary.exists():
+        print("pingora could not be built and is left out", flush=True)
+        return None
+    return binary
 
 
 class Peer:
