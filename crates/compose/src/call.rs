@@ -5,7 +5,7 @@ use portcullis_http::{
     BodyError, Budget, Fields, Frame, Framing, Held, RequestHead, ResponseHead, UpstreamFailure, Values,
     Version,
 };
-use portcullis_upstream::Lease;
+use portcullis_upstream::{Lease, Outbound, Trail};
 use portcullis_wire::{Source as _, collect};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -69,7 +69,9 @@ fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
 async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<Answer, PartError> {
     let mut answer = ResponseHead::default();
     let began = Instant::now();
-    let mut lease = part.upstream.send(head, None, &mut answer).await.map_err(PartError::Upstream)?;
+    let (outbound, mut trail) = (Outbound::new(head), Trail::default());
+    let sent = part.upstream.send(&outbound, None, &mut answer, &mut trail).await;
+    let mut lease = sent.map_err(PartError::Upstream)?;
     if let Some(watcher) = &part.watcher {
         watcher.answered(answer.status, began.elapsed());
     }

@@ -11,7 +11,7 @@ use portcullis_http::{
 };
 use portcullis_identity::{Permit, write_identity};
 use portcullis_tls::ClientCertFields;
-use portcullis_upstream::Lease;
+use portcullis_upstream::{Lease, Outbound, Trail};
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -133,14 +133,15 @@ pub(crate) async fn call<D: Downstream>(
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
     let head = outgoing(origin, route, plan)?;
-    let began = Instant::now();
-    let mut endpoint = String::new();
+    // There from the beginning: a call that is given up is logged, too.
+    let (name, began) = (plan.name.clone(), Instant::now());
+    let called = record.upstream.insert(Called { name, trail: Trail::default(), began, duration: None });
     // Where the firewall sees a prefix only, the limit was that prefix's.
     let limit = route.body.limit.filter(|_| !(route.body.buffered && route.body.inspect_prefix));
     let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-    let result = exchange_heads(&head, plan, body, limit, downstream, &mut endpoint).await;
+    let result = exchange_heads(&head, plan, body, limit, downstream, &mut called.trail).await;
     let duration = began.elapsed();
-    record.upstream = Some(Called { name: plan.name.clone(), endpoint, duration, attempts: 1 });
+    called.duration = Some(duration);
     match &result {
         Ok(answer) => plan.metrics.answered(answer.head.status, duration),
         Err(Rejection::Upstream(failure)) => plan.metrics.failed(*failure),
@@ -155,26 +156,31 @@ async fn exchange_heads<D: Downstream>(
     body: RequestBody,
     limit: u64,
     downstream: &mut D,
-    endpoint: &mut String,
+    trail: &mut Trail,
 ) -> Result<Answer, Rejection> {
-    let mut answer = ResponseHead::default();
+    let (outbound, mut answer) = (Outbound::new(head), ResponseHead::default());
     if !body.more {
         // All of it is here, so that a connection that died while it was idle can be replaced unnoticed.
         let whole = (body.framing != Framing::None).then_some(&body.read);
-        let sent = plan.upstream.send(head, whole, &mut answer);
+        let sent = plan.upstream.send(&outbound, whole, &mut answer, trail);
         let lease = unless_gone(sent, downstream).await?.map_err(Rejection::Upstream)?;
-        lease.endpoint().clone_into(endpoint);
         return Ok(Answer {
             head: answer,
             trailers: trailers(head, plan),
             body: AnswerBody::Upstream(Box::new(Relay { lease, upload: Upload::done(body) })),
         });
     }
-    let lease = plan.upstream.start(head, body.framing).await.map_err(Rejection::Upstream)?;
-    lease.endpoint().clone_into(endpoint);
+    let lease = plan.upstream.start(&outbound, body.framing, trail).await.map_err(Rejection::Upstream)?;
     let upload = Upload::new(body, limit, plan.trailers.request.clone());
     let mut relay = Relay { lease, upload };
-    poll_fn(|cx| relay.poll_head(cx, downstream, &mut answer)).await?;
+    let result = poll_fn(|cx| relay.poll_head(cx, downstream, &mut answer)).await;
+    match &result {
+        Ok(()) => trail.note(&Ok(()), &answer),
+        Err(Rejection::Upstream(failure)) => trail.note(&Err(*failure), &answer),
+        // The client's own fault.
+        Err(_) => {}
+    }
+    result?;
     Ok(Answer { head: answer, trailers: trailers(head, plan), body: AnswerBody::Upstream(Box::new(relay)) })
 }
 

@@ -5,10 +5,12 @@ mod compose;
 mod firewall;
 mod guards;
 mod network;
+mod upstream;
 
 pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, ShadowPlan, firewall_log};
 pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
-pub(crate) use network::{listener, trusted_proxies, upstreams};
+pub(crate) use network::{listener, trusted_proxies};
+pub(crate) use upstream::upstreams;
 
 use crate::cors::CorsPlan;
 use crate::rules::Rules;

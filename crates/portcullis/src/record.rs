@@ -8,6 +8,7 @@ use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId, Targe
 use portcullis_telemetry::{
     AccessRecord, FirewallEvent, FirewallRecord, RouteMetrics, RuleMatch, ShadowRecord, UpstreamRecord,
 };
+use portcullis_upstream::Trail;
 use portcullis_waf::Mode;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,9 +35,21 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Called {
     pub(crate) name: Arc<str>,
-    pub(crate) endpoint: String,
-    pub(crate) duration: Duration,
-    pub(crate) attempts: u32,
+    pub(crate) trail: Trail,
+    pub(crate) began: Instant,
+    /// To the head of the answer or the failure; `None` where neither came.
+    pub(crate) duration: Option<Duration>,
+}
+
+impl Called {
+    fn record(&self) -> UpstreamRecord<'_> {
+        UpstreamRecord {
+            name: &self.name,
+            endpoint: self.trail.endpoint().unwrap_or_default(),
+            duration: self.duration.unwrap_or_else(|| self.began.elapsed()),
+            attempts: u32::try_from(self.trail.tries().len()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 impl Record {
@@ -96,12 +109,6 @@ impl Record {
             plan.log.write(&FirewallEvent { audited, ..event });
         }
         let Some(log) = &snapshot.access_log else { return };
-        let upstream = self.upstream.as_ref().map(|called| UpstreamRecord {
-            name: &called.name,
-            endpoint: &called.endpoint,
-            duration: called.duration,
-            attempts: called.attempts,
-        });
         let exclusions = verdict.map(Verdict::exclusions).unwrap_or_default();
         let difference = verdict.and_then(Verdict::difference);
         let partial: Vec<&str> = self.partial.iter().map(|part| &**part).collect();
@@ -125,7 +132,7 @@ impl Record {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream,
+            upstream: self.upstream.as_ref().map(Called::record),
             rejection: self.rejection.as_ref(),
             target_would_refuse: self.target_would_refuse,
             firewall: verdict.filter(|verdict| difference.is_some() || verdict.tells()).map(|verdict| {

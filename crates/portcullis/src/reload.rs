@@ -6,6 +6,7 @@
 
 use crate::snapshot::{LoadError, Snapshot, Snapshots};
 use notify::{RecursiveMode, Watcher};
+use portcullis_upstream::Watch;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -59,21 +60,24 @@ pub(crate) struct Reloader {
     path: PathBuf,
     snapshots: Snapshots,
     status: Arc<Status>,
+    /// The background work for the running snapshot's upstreams.
+    watch: Watch,
     /// Settings that take a restart to change, as they were when the process started.
     started: BTreeMap<String, String>,
 }
 
 impl Reloader {
-    pub(crate) fn new(path: PathBuf, snapshots: Snapshots, status: Arc<Status>) -> Self {
+    /// `watch` is the background work for the snapshot that runs now.
+    pub(crate) fn new(path: PathBuf, snapshots: Snapshots, status: Arc<Status>, watch: Watch) -> Self {
         let started = snapshots.current().fixed.clone();
-        Reloader { path, snapshots, status, started }
+        Reloader { path, snapshots, status, watch, started }
     }
 
     /// Runs until the task is dropped.
     ///
     /// # Errors
     /// When the operating system gives no signals.
-    pub(crate) async fn run(self) -> std::io::Result<()> {
+    pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let (notice, mut changes) = mpsc::channel(1);
         let names = Arc::new(Mutex::new(Names::default()));
@@ -117,7 +121,7 @@ impl Reloader {
     }
 
     /// Compiles off this thread and swaps. Without being asked, only where a file's bytes have changed.
-    async fn reload(&self, asked: bool) -> Result<(), LoadError> {
+    async fn reload(&mut self, asked: bool) -> Result<(), LoadError> {
         let (path, running) = (self.path.clone(), self.snapshots.current());
         let loaded = tokio::task::spawn_blocking(move || {
             // Also where the configuration turns out to be wrong: log rotation asks by SIGHUP too.
@@ -134,6 +138,7 @@ impl Reloader {
                 let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
                 snapshot.warn();
                 snapshot.warm_up();
+                self.watch = snapshot.upstreams.watch();
                 self.snapshots.swap(snapshot);
                 metrics.reload_succeeded(&hash);
                 self.status.reloaded(None);

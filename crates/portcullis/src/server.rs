@@ -33,7 +33,8 @@ pub(crate) async fn run(path: PathBuf, snapshots: Snapshots) -> Result<(), Strin
     admin::serve(snapshot.admin, admin)
         .await
         .map_err(|error| format!("the admin listener cannot bind {}: {error}", snapshot.admin))?;
-    let reloader = Reloader::new(path, snapshots.clone(), status.clone());
+    let watch = snapshot.upstreams.watch();
+    let reloader = Reloader::new(path, snapshots.clone(), status.clone(), watch);
     tokio::spawn(async move {
         if let Err(error) = reloader.run().await {
             tracing::error!(%error, "no reloads: signals are not to be had");

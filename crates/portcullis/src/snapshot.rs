@@ -357,6 +357,7 @@ impl Snapshot {
             let gauges = self.shared.metrics.upstream(upstream.name());
             let (open, idle) = upstream
                 .stats()
+                .iter()
                 .fold((0, 0), |(open, idle), endpoint| (open + endpoint.open, idle + endpoint.idle));
             gauges.open.set(i64::try_from(open).unwrap_or(i64::MAX));
             gauges.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));

@@ -1,23 +1,18 @@
 //! One endpoint's state, shared by all threads.
 
+use crate::condition::Condition;
+use crate::outbound::Outcome;
 use portcullis_http::UpstreamFailure;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an endpoint that could not be connected to is passed over while others can be had.
-const ASIDE: Duration = Duration::from_secs(1);
 /// How long what a name stands for is believed. A burst of new connections asks for it once.
 const KNOWN: Duration = Duration::from_secs(5);
 
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-fn now() -> u64 {
-    u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -73,11 +68,11 @@ pub(crate) struct Endpoint {
     pub(crate) id: u64,
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     /// The name it must prove, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
+    pub(crate) condition: Condition,
     counters: Arc<Counters>,
-    aside_until: AtomicU64,
     known: Mutex<Known>,
 }
 
@@ -87,10 +82,10 @@ impl Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             host: settings.host.clone(),
             port: settings.port,
-            address: settings.address(),
+            address: settings.address().into(),
             server_name,
+            condition: Condition::default(),
             counters: Arc::default(),
-            aside_until: AtomicU64::new(0),
             known: Mutex::default(),
         }
     }
@@ -108,10 +103,9 @@ impl Endpoint {
         self.counters.connects.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_connect_failure(&self) {
+    fn note_connect_failure(&self) {
         self.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
-        let until = now() + u64::try_from(ASIDE.as_millis()).unwrap_or(u64::MAX);
-        self.aside_until.store(until, Ordering::Relaxed);
+        self.condition.connect_failed();
         self.known().until = None;
     }
 
@@ -123,10 +117,12 @@ impl Endpoint {
         self.counters.repeats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a connection to it failed a moment ago.
-    pub(crate) fn is_aside(&self) -> bool {
-        let until = self.aside_until.load(Ordering::Relaxed);
-        until != 0 && now() < until
+    /// Takes note of how a try ended that took so long. Each is reported once.
+    pub(crate) fn report(&self, outcome: Outcome, took: Duration) {
+        tracing::trace!(endpoint = %self.address, ?outcome, ?took, "a try ended");
+        if matches!(outcome, Outcome::Unreachable(_)) {
+            self.note_connect_failure();
+        }
     }
 
     /// Its addresses, in the order in which to try them. What a name stands for counts for a few seconds, unless a
@@ -164,7 +160,7 @@ impl Endpoint {
     pub(crate) fn stats(&self) -> EndpointStats {
         let Counters { in_flight, open, idle, connects, connect_failures, reuses, repeats } = &*self.counters;
         EndpointStats {
-            address: self.address.clone(),
+            address: self.address.to_string(),
             in_flight: in_flight.load(Ordering::Relaxed),
             open: open.load(Ordering::Relaxed),
             idle: idle.load(Ordering::Relaxed),
@@ -172,7 +168,7 @@ impl Endpoint {
             connect_failures: connect_failures.load(Ordering::Relaxed),
             reuses: reuses.load(Ordering::Relaxed),
             repeats: repeats.load(Ordering::Relaxed),
-            aside: self.is_aside(),
+            aside: self.condition.is_aside(),
         }
     }
 }

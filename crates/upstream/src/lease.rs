@@ -1,6 +1,7 @@
 //! One exchange on one connection.
 
 use crate::endpoint::{Endpoint, Gauge};
+use crate::outbound::Outcome;
 use crate::pool::{self, Kept};
 use bytes::Bytes;
 use portcullis_http::{BodyError, Frame, RequestHead, ResponseHead, UpstreamFailure};
@@ -8,7 +9,7 @@ use portcullis_wire::client::Http2Call;
 use portcullis_wire::{Call, Sink, SinkError, Source};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A buffered body is pushed in pieces of this size: the response's deadline begins with the last of them.
 const PIECE: usize = 64 * 1024;
@@ -39,6 +40,9 @@ pub struct Lease {
     keep: Keep,
     reused: bool,
     answered: bool,
+    began: Instant,
+    /// Whether the endpoint has heard how it went.
+    reported: bool,
     _in_flight: Gauge,
 }
 
@@ -59,8 +63,24 @@ impl Lease {
         keep: Keep,
         reused: bool,
         in_flight: Gauge,
+        began: Instant,
     ) -> Self {
-        Lease { wire, endpoint: Arc::clone(endpoint), keep, reused, answered: false, _in_flight: in_flight }
+        Lease {
+            wire,
+            endpoint: Arc::clone(endpoint),
+            keep,
+            reused,
+            answered: false,
+            began,
+            reported: false,
+            _in_flight: in_flight,
+        }
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.reported, true) {
+            self.endpoint.report(outcome, self.began.elapsed());
+        }
     }
 
     /// Host and port of the endpoint that was chosen.
@@ -214,12 +234,14 @@ impl Call for Lease {
             Wire::Spent => Err(UpstreamFailure::Closed),
         };
         self.answered = result.is_ok();
+        self.report(Outcome::of(&result, head));
         Poll::Ready(result)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.report(Outcome::Cancelled);
         if let Wire::Http1(kept) = std::mem::replace(&mut self.wire, Wire::Spent)
             && kept.connection.is_reusable()
             && kept.uses < self.keep.uses

@@ -16,6 +16,10 @@
 //! no error yet, since nothing was sent: the next endpoint is asked, three at most, and the one that failed is put
 //! aside for a second. TLS that fails never falls back to clear text.
 //!
+//! Within: [`Outbound`] goes through the tries of `outbound.rs`; each asks `balance` for one of the upstream's
+//! `members`, takes or opens a `connection`, and reports its [`Outcome`] to the endpoint, whose `condition` the next
+//! choice goes by. [`Trail`] tells the caller what was tried.
+//!
 //! Connections live and die on the thread that opened them: pools are per thread and take no lock. The gateway runs one
 //! current-thread runtime per core. Counters and round-robin order are shared by all threads, and survive a reload
 //! with the pool as long as name, protocol, TLS identity and address of an endpoint stay the same
@@ -23,7 +27,7 @@
 //!
 //! ```
 //! use portcullis_http::{Fields, Frame, RequestHead, ResponseHead, Version};
-//! use portcullis_upstream::{EndpointSettings, UpstreamSettings, Upstream};
+//! use portcullis_upstream::{EndpointSettings, Outbound, Trail, UpstreamSettings, Upstream};
 //! use portcullis_wire::Source as _;
 //! use std::io::{Read as _, Write as _};
 //!
@@ -43,7 +47,9 @@
 //!     request.set_line(b"GET", b"/titles/1", Version::Http11);
 //!     request.fields.append("host", "example.com").unwrap();
 //!     let mut answer = ResponseHead::default();
-//!     let mut lease = upstream.send(&request, None, &mut answer).await.unwrap();
+//!     let mut trail = Trail::default();
+//!     let mut lease = upstream.send(&Outbound::new(&request), None, &mut answer, &mut trail).await.unwrap();
+//!     assert_eq!(trail.tries().len(), 1);
 //!     assert_eq!(answer.status, 200);
 //!     let frame = std::future::poll_fn(|cx| lease.poll_frame(cx)).await;
 //!     assert!(matches!(frame, Some(Ok(Frame::Data(data))) if data == "hello"));
@@ -52,9 +58,13 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod condition;
 mod connect;
+mod connection;
 mod endpoint;
 mod lease;
+mod members;
+mod outbound;
 mod pool;
 mod settings;
 mod tls;
@@ -63,7 +73,8 @@ mod upstreams;
 
 pub use endpoint::EndpointStats;
 pub use lease::Lease;
+pub use outbound::{Outbound, Outcome, Trail, Try};
 pub use settings::{Balance, EndpointSettings, Protocol, SettingsError, UpstreamSettings};
 pub use tls::{ClientIdentity, TlsSettings};
 pub use upstream::Upstream;
-pub use upstreams::Upstreams;
+pub use upstreams::{Upstreams, Watch};

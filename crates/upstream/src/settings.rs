@@ -35,13 +35,15 @@ pub struct EndpointSettings {
     pub port: u16,
     /// Its share of requests against the other endpoints' weights; 0 counts as 1.
     pub weight: u32,
+    /// Its priority group: 0 is asked first.
+    pub priority: u32,
 }
 
 impl EndpointSettings {
-    /// An endpoint of weight 1.
+    /// An endpoint of weight 1 in the first priority group.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        EndpointSettings { host: host.into(), port, weight: 1 }
+        EndpointSettings { host: host.into(), port, weight: 1, priority: 0 }
     }
 
     /// Host and port as one text, IPv6 in brackets.

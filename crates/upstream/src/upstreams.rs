@@ -2,6 +2,7 @@
 
 use crate::{SettingsError, Upstream, UpstreamSettings};
 use std::collections::BTreeMap;
+use tokio::task::JoinSet;
 
 /// All upstreams of one configuration, by name. Built for each snapshot from the snapshot before, it carries pools,
 /// counters and TLS sessions over a reload; a snapshot that is thrown away changes nothing.
@@ -50,8 +51,23 @@ impl Upstreams {
         self.0.get(name)
     }
 
+    /// Starts what has to happen without a request: to be called on the event loop that is to do it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let mut tasks = JoinSet::new();
+        for upstream in self.iter() {
+            upstream.watch(&mut tasks);
+        }
+        Watch(tasks)
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
         self.0.values()
     }
 }
+
+/// The background work of the upstreams of one configuration. It ends when this is dropped; what it found out stays with
+/// the endpoints.
+#[derive(Debug, Default)]
+pub struct Watch(#[expect(dead_code, reason = "dropping it ends the tasks")] JoinSet<()>);

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use portcullis_http::{BodyError, Frame, Framing, RequestHead, ResponseHead, Version};
 use portcullis_testkit::{Answer, Digest, Origin, pattern_digest};
-use portcullis_upstream::{EndpointSettings, Upstream, UpstreamSettings};
+use portcullis_upstream::{EndpointSettings, Outbound, Trail, Upstream, UpstreamSettings};
 use portcullis_wire::{Call as _, Pump, Source};
 use std::future::poll_fn;
 use std::sync::mpsc;
@@ -41,7 +41,8 @@ fn request(method: &str) -> RequestHead {
 }
 
 async fn upload(upstream: &Upstream, framing: Framing) -> u16 {
-    let mut lease = upstream.start(&request("PUT"), framing).await.unwrap();
+    let mut lease =
+        upstream.start(&Outbound::new(&request("PUT")), framing, &mut Trail::default()).await.unwrap();
     let (mut pump, mut source, mut answer) = (Pump::default(), Pattern::new(), ResponseHead::default());
     let both = poll_fn(|cx| {
         if !pump.is_done()
@@ -58,7 +59,10 @@ async fn upload(upstream: &Upstream, framing: Framing) -> u16 {
 
 async fn download(upstream: &Upstream) -> (u64, String) {
     let mut answer = ResponseHead::default();
-    let mut lease = upstream.send(&request("GET"), None, &mut answer).await.unwrap();
+    let mut lease = upstream
+        .send(&Outbound::new(&request("GET")), None, &mut answer, &mut Trail::default())
+        .await
+        .unwrap();
     assert_eq!(answer.framing, Framing::Length(LENGTH));
     let (mut digest, mut length) = (Digest::default(), 0);
     while let Some(frame) = poll_fn(|cx| lease.poll_frame(cx)).await {

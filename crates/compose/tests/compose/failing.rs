@@ -153,7 +153,7 @@ async fn nobody_waits_for_what_cannot_matter() {
     let parts =
         vec![optional(never.clone()), part("missing", &missing), Part { name: "n2".into(), ..never.clone() }];
     assert_eq!(run(parts).await.unwrap().status, 404);
-    assert!(never.upstream.stats().all(|endpoint| endpoint.in_flight == 0 && endpoint.open == 0));
+    assert!(never.upstream.stats().iter().all(|endpoint| endpoint.in_flight == 0 && endpoint.open == 0));
     gate.open();
 }
 
@@ -186,7 +186,7 @@ async fn a_client_that_goes_away_takes_the_calls_along() {
     let upstream = part.upstream.clone();
     let composition = composition(vec![part]);
     assert!(tokio::time::timeout(SHORT, request.run(&composition)).await.is_err());
-    assert!(upstream.stats().all(|endpoint| endpoint.in_flight == 0 && endpoint.open == 0));
+    assert!(upstream.stats().iter().all(|endpoint| endpoint.in_flight == 0 && endpoint.open == 0));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use portcullis_http::{Framing, RequestHead, ResponseHead, Target, Version};
-use portcullis_upstream::{EndpointSettings, Upstream, UpstreamSettings};
+use portcullis_upstream::{EndpointSettings, Outbound, Trail, Upstream, UpstreamSettings};
 use std::time::Duration;
 
 /// Options of `portcullis probe`.
@@ -40,7 +40,8 @@ impl Probe {
         head.fields.append("host", authority).map_err(|error| error.to_string())?;
         let status = runtime.block_on(async {
             let mut answer = ResponseHead::default();
-            let sent = upstream.send(&head, None, &mut answer);
+            let (outbound, mut trail) = (Outbound::new(&head), Trail::default());
+            let sent = upstream.send(&outbound, None, &mut answer, &mut trail);
             match tokio::time::timeout(Duration::from_secs(self.timeout), sent).await {
                 Ok(Ok(_)) => Ok(answer.status),
                 Ok(Err(failure)) => Err(format!("{}: {}", self.url, failure.as_str())),

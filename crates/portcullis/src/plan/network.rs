@@ -1,4 +1,4 @@
-//! Plans of listeners and upstreams.
+//! Plans of listeners.
 
 use super::acme;
 use crate::arrival::ProxyPlan;
@@ -9,14 +9,9 @@ use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_http::{ForwardedHeader, TrustedProxies};
 use portcullis_limits::AddressSet;
-use portcullis_upstream::{
-    Balance, ClientIdentity, EndpointSettings, Protocol, TlsSettings, UpstreamSettings, Upstreams,
-};
-use portcullis_wire::client::{ClientSettings, Timeouts};
 use portcullis_wire::head::HeadLimits;
 use portcullis_wire::server::{ServerSettings, Timeouts as ServerTimeouts};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Who is believed when it says whom it forwards for.
 pub(crate) fn trusted_proxies(server: &config::Server) -> TrustedProxies {
@@ -83,82 +78,5 @@ pub(crate) fn listener(
         connections: limits.max_connections.map(|limit| shared.listener_connections(&listener.name, limit)),
         settings: Arc::new(settings),
         metrics: shared.metrics.listener(&listener.name),
-    })
-}
-
-/// Compiles all upstreams, each from its predecessor in the running snapshot.
-///
-/// # Errors
-/// All that is wrong with them.
-pub(crate) fn upstreams(config: &Config, previous: Option<&Upstreams>) -> Result<Upstreams, Vec<String>> {
-    let (mut settings, mut errors) = (Vec::new(), Vec::new());
-    for (name, upstream) in &config.upstream {
-        match upstream_settings(config, name, upstream) {
-            Ok(one) => settings.push(one),
-            Err(error) => errors.push(format!("upstream `{name}`: {error}")),
-        }
-    }
-    match Upstreams::build(settings, previous) {
-        Ok(upstreams) if errors.is_empty() => Ok(upstreams),
-        Ok(_) => Err(errors),
-        Err(found) => Err(errors.into_iter().chain(found.iter().map(ToString::to_string)).collect()),
-    }
-}
-
-fn upstream_settings(
-    config: &Config,
-    name: &str,
-    upstream: &config::Upstream,
-) -> Result<UpstreamSettings, String> {
-    let endpoint = |endpoint: &config::Endpoint| EndpointSettings {
-        host: endpoint.address.host().trim_matches(['[', ']']).to_owned(),
-        port: endpoint.address.port(),
-        weight: endpoint.weight,
-    };
-    let idle: Duration = upstream.idle_timeout.get();
-    let client = ClientSettings {
-        response: upstream.response_timeout.get(),
-        body: Timeouts {
-            idle,
-            write_stall: idle,
-            write_least: 1,
-            write_piece: usize::MAX,
-            ..ClientSettings::default().body
-        },
-        ..ClientSettings::default()
-    };
-    Ok(UpstreamSettings {
-        balance: match upstream.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::PowerOfTwo => Balance::PowerOfTwo,
-        },
-        protocol: match upstream.protocol {
-            config::UpstreamProtocol::Http1 => Protocol::Http1,
-            config::UpstreamProtocol::Http2 => Protocol::Http2,
-        },
-        tls: upstream.tls.as_ref().map(|tls| tls_settings(config, tls)).transpose()?,
-        connect_timeout: upstream.connect_timeout.get(),
-        client,
-        max_idle_connections: upstream.max_idle_connections as usize,
-        idle_connection_timeout: upstream.idle_connection_timeout.get(),
-        ..UpstreamSettings::new(name, upstream.endpoints.iter().map(endpoint).collect())
-    })
-}
-
-fn tls_settings(config: &Config, tls: &config::UpstreamTls) -> Result<TlsSettings, String> {
-    let read = |file: &std::path::PathBuf| {
-        let path = config.resolve(file);
-        std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    let identity = match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => {
-            Some(ClientIdentity { certificates: read(certificate)?, key: read(key)? })
-        }
-        _ => None,
-    };
-    Ok(TlsSettings {
-        server_name: tls.server_name.clone(),
-        authorities: tls.ca_file.as_ref().map(read).transpose()?,
-        identity,
     })
 }

@@ -3,7 +3,7 @@
 use crate::support::*;
 use portcullis_http::{ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Origin, free_port as dead};
-use portcullis_upstream::Balance;
+use portcullis_upstream::{Balance, EndpointSettings, Outbound, Trail};
 
 #[tokio::test]
 async fn round_robin_by_weight() {
@@ -26,9 +26,14 @@ async fn power_of_two_evens_out_what_is_in_flight() {
     let mut leases = Vec::new();
     for _ in 0..10 {
         let mut answer = ResponseHead::default();
-        leases.push(upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap());
+        leases.push(
+            upstream
+                .send(&Outbound::new(&request("GET", "/")), None, &mut answer, &mut Trail::default())
+                .await
+                .unwrap(),
+        );
     }
-    assert!(upstream.stats().all(|endpoint| endpoint.in_flight == 5));
+    assert!(upstream.stats().iter().all(|endpoint| endpoint.in_flight == 5));
 }
 
 #[tokio::test]
@@ -42,9 +47,9 @@ async fn where_one_refuses_the_next_is_asked_whatever_the_method() {
             let (status, _) = exchange(&upstream, "POST", Some(b"once")).await.unwrap();
             assert_eq!(status, 200);
         }
-        let failed: Vec<u64> = upstream.stats().map(|endpoint| endpoint.connect_failures).collect();
+        let failed: Vec<u64> = upstream.stats().iter().map(|endpoint| endpoint.connect_failures).collect();
         assert!(failed[0] <= 3, "put aside, it is not asked each time: {failed:?}");
-        assert_eq!((failed[1], upstream.stats().map(|e| e.in_flight).sum::<usize>()), (0, 0));
+        assert_eq!((failed[1], upstream.stats().iter().map(|e| e.in_flight).sum::<usize>()), (0, 0));
     }
     assert_eq!(origin.count(), 40);
     assert!(origin.requests().iter().all(|request| request.body == b"once"));
@@ -54,7 +59,7 @@ async fn where_one_refuses_the_next_is_asked_whatever_the_method() {
 async fn at_most_three_are_tried() {
     let upstream = upstream(settings(&[dead(), dead(), dead(), dead(), dead()]));
     assert_eq!(get(&upstream).await, Err(UpstreamFailure::Connect));
-    assert_eq!(upstream.stats().map(|endpoint| endpoint.connect_failures).sum::<u64>(), 3);
+    assert_eq!(upstream.stats().iter().map(|endpoint| endpoint.connect_failures).sum::<u64>(), 3);
 }
 
 #[tokio::test]
@@ -88,4 +93,30 @@ async fn names_are_looked_up() {
     "no-such-host.invalid".clone_into(&mut unknown.endpoints[0].host);
     let failure = get(&upstream(unknown)).await.unwrap_err();
     assert!(matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout), "{failure:?}");
+}
+
+#[tokio::test]
+async fn endpoints_are_replaced_while_requests_run() {
+    let origins = [Origin::answering(Answer::ok("x")), Origin::answering(Answer::ok("x"))];
+    let [first, second] = [origins[0].address(), origins[1].address()];
+    let upstream = upstream(settings(&[first]));
+    let mut answer = ResponseHead::default();
+    let head = request("GET", "/");
+    let lease = upstream.send(&Outbound::new(&head), None, &mut answer, &mut Trail::default()).await.unwrap();
+    let settings = |port: u16| EndpointSettings::new("127.0.0.1", port);
+    upstream.replace(&[settings(first.port()), settings(second.port())]).unwrap();
+    let stats = upstream.stats();
+    assert_eq!(
+        (stats[0].in_flight, stats[0].connects, stats[1].connects),
+        (1, 1, 0),
+        "what stays keeps its state"
+    );
+    upstream.replace(&[settings(second.port())]).unwrap();
+    get(&upstream).await.unwrap();
+    assert_eq!((origins[0].count(), origins[1].count()), (1, 1));
+    assert_eq!(lease.endpoint(), first.to_string(), "an exchange that has begun ends where it began");
+    let twice = upstream.replace(&[settings(1), settings(1)]).unwrap_err();
+    assert!(twice.to_string().contains("127.0.0.1:1 twice"), "{twice}");
+    get(&upstream).await.unwrap();
+    assert_eq!(origins[1].count(), 2);
 }

@@ -3,6 +3,7 @@
 use crate::support::*;
 use portcullis_http::{BodyError, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Gate, Origin, Step};
+use portcullis_upstream::{Outbound, Trail};
 
 #[tokio::test]
 async fn heads_that_are_refused() {
@@ -104,7 +105,14 @@ async fn an_answer_that_comes_before_the_request_was_read_counts() {
 async fn a_lease_that_failed_is_harmless() {
     let origin = Origin::answering(Answer::raw("nonsense\r\n\r\n"));
     let upstream = to(&origin);
-    let mut lease = upstream.start(&request("POST", "/"), portcullis_http::Framing::Chunked).await.unwrap();
+    let mut lease = upstream
+        .start(
+            &Outbound::new(&request("POST", "/")),
+            portcullis_http::Framing::Chunked,
+            &mut Trail::default(),
+        )
+        .await
+        .unwrap();
     let mut answer = ResponseHead::default();
     use portcullis_wire::{Call as _, Sink as _};
     let outcome = std::future::poll_fn(|cx| {

@@ -7,7 +7,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_http::{ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Origin};
-use portcullis_upstream::{Protocol, Upstream};
+use portcullis_upstream::{Outbound, Protocol, Trail, Upstream};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,10 @@ async fn many_at_once_share_one_connection() {
                 let mut answer = ResponseHead::default();
                 let body = Bytes::from(vec![b'x'; n * 5000]);
                 let head = request("POST", &format!("/{n}"));
-                let mut lease = upstream.send(&head, Some(&body), &mut answer).await.unwrap();
+                let mut lease = upstream
+                    .send(&Outbound::new(&head), Some(&body), &mut answer, &mut Trail::default())
+                    .await
+                    .unwrap();
                 let text = String::from_utf8(read(&mut lease).await.unwrap()).unwrap();
                 assert_eq!(text, format!("POST http://gateway.test/{n} {}", n * 5000));
             })

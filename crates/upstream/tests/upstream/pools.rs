@@ -3,6 +3,7 @@
 use crate::support::*;
 use portcullis_http::{Fields, Frame, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, Gate, Origin, Step};
+use portcullis_upstream::{Outbound, Trail};
 use portcullis_wire::Source as _;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -82,7 +83,10 @@ async fn dropped_before_its_end_a_lease_closes_its_connection() {
     let origin = Origin::answering(Answer::steps(script));
     let upstream = to(&origin);
     let mut answer = ResponseHead::default();
-    let lease = upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap();
+    let lease = upstream
+        .send(&Outbound::new(&request("GET", "/")), None, &mut answer, &mut Trail::default())
+        .await
+        .unwrap();
     assert_eq!((stats(&upstream).in_flight, stats(&upstream).open), (1, 1));
     assert_eq!(lease.endpoint(), origin.address().to_string());
     drop(lease);
@@ -193,7 +197,10 @@ async fn pools_are_bounded() {
         let mut leases = Vec::new();
         for _ in 0..5 {
             let mut answer = ResponseHead::default();
-            let mut lease = upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap();
+            let mut lease = upstream
+                .send(&Outbound::new(&request("GET", "/")), None, &mut answer, &mut Trail::default())
+                .await
+                .unwrap();
             read(&mut lease).await.unwrap();
             leases.push(lease);
         }
@@ -267,7 +274,10 @@ async fn many_at_once() {
                 let mut head = request("GET", "/");
                 head.fields.append("x-n", n.to_string()).unwrap();
                 let mut answer = ResponseHead::default();
-                let mut lease = upstream.send(&head, None, &mut answer).await.unwrap();
+                let mut lease = upstream
+                    .send(&Outbound::new(&head), None, &mut answer, &mut Trail::default())
+                    .await
+                    .unwrap();
                 assert_eq!(read(&mut lease).await.unwrap(), n.to_string().into_bytes());
             })
         })
@@ -287,7 +297,10 @@ async fn trailers_come_through() {
     ));
     let upstream = to(&origin);
     let mut answer = ResponseHead::default();
-    let mut lease = upstream.send(&request("GET", "/"), None, &mut answer).await.unwrap();
+    let mut lease = upstream
+        .send(&Outbound::new(&request("GET", "/")), None, &mut answer, &mut Trail::default())
+        .await
+        .unwrap();
     let mut trailers = Fields::default();
     while let Some(frame) = poll_fn(|cx| lease.poll_frame(cx)).await {
         if let Frame::Trailers(fields) = frame.unwrap() {

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use portcullis_http::{BodyError, Frame, RequestHead, ResponseHead, UpstreamFailure, Version};
 use portcullis_testkit::{H2Origin, H2Request, Origin};
-use portcullis_upstream::{EndpointSettings, EndpointStats, Lease, Upstream, UpstreamSettings};
+use portcullis_upstream::{
+    EndpointSettings, EndpointStats, Lease, Outbound, Trail, Upstream, UpstreamSettings,
+};
 use portcullis_wire::Source as _;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -52,7 +54,9 @@ pub(crate) async fn exchange(
     let body = body.map(Bytes::copy_from_slice);
     let mut answer = ResponseHead::default();
     let call = async {
-        let mut lease = upstream.send(&request(method, "/x"), body.as_ref(), &mut answer).await?;
+        let mut lease = upstream
+            .send(&Outbound::new(&request(method, "/x")), body.as_ref(), &mut answer, &mut Trail::default())
+            .await?;
         Ok((answer.status, read(&mut lease).await))
     };
     tokio::time::timeout(PATIENCE, call).await.expect("a call never hangs")
@@ -63,7 +67,7 @@ pub(crate) async fn get(upstream: &Upstream) -> Result<(u16, Vec<u8>), UpstreamF
 }
 
 pub(crate) fn stats(upstream: &Upstream) -> EndpointStats {
-    upstream.stats().next().unwrap()
+    upstream.stats().remove(0)
 }
 
 /// Waits until something holds that other threads or tasks bring about.

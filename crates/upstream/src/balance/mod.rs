@@ -1,12 +1,24 @@
 //! Choosing an endpoint.
 
 use crate::Balance;
-use crate::endpoint::Endpoint;
-use std::sync::Arc;
+use crate::members::Member;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Turns of a round that is written out. Weights that make a longer one are scaled down.
 const MAX_TURNS: u64 = 4096;
+
+/// What one try's endpoint is chosen by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pick<'a> {
+    /// Ids of endpoints that were tried already.
+    pub(crate) tried: &'a [u64],
+}
+
+impl Pick<'_> {
+    fn is_untried(&self, member: &Member) -> bool {
+        !self.tried.contains(&member.endpoint.id)
+    }
+}
 
 /// The endpoints' order, made once; choosing takes no lock.
 #[derive(Debug)]
@@ -15,27 +27,26 @@ pub(crate) struct Balancer {
     /// One round of turns, as indices of endpoints.
     turns: Box<[usize]>,
     next: AtomicUsize,
-    weights: Box<[u64]>,
 }
 
 impl Balancer {
-    pub(crate) fn new(balance: Balance, weights: impl Iterator<Item = u32>) -> Self {
-        let weights: Box<[u64]> = weights.map(|weight| u64::from(weight.max(1))).collect();
-        Balancer { balance, turns: turns(&scaled(&weights)), next: AtomicUsize::new(0), weights }
+    pub(crate) fn new(balance: Balance, members: &[Member]) -> Self {
+        let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight)).collect();
+        Balancer { balance, turns: turns(&scaled(&weights)), next: AtomicUsize::new(0) }
     }
 
-    /// An endpoint that is not among `tried`: one that is not put aside, where there is any.
-    pub(crate) fn choose(&self, endpoints: &[Arc<Endpoint>], tried: &[usize]) -> Option<usize> {
-        let untried = |index: usize| !tried.contains(&index) && index < endpoints.len();
-        let good = |index: usize| untried(index) && endpoints.get(index).is_some_and(|e| !e.is_aside());
+    /// The index of a member that was not tried: of one that is available, where there is any.
+    pub(crate) fn choose(&self, members: &[Member], pick: &Pick<'_>) -> Option<usize> {
+        let untried = |index: usize| members.get(index).is_some_and(|member| pick.is_untried(member));
+        let good = |index: usize| {
+            members.get(index).is_some_and(|m| pick.is_untried(m) && m.endpoint.condition.is_available())
+        };
         match self.balance {
             Balance::RoundRobin => {
                 let at = self.next.fetch_add(1, Ordering::Relaxed);
                 self.turn(at, good).or_else(|| self.turn(at, untried))
             }
-            Balance::PowerOfTwo => {
-                self.less_busy(endpoints, good).or_else(|| self.less_busy(endpoints, untried))
-            }
+            Balance::PowerOfTwo => less_busy(members, good).or_else(|| less_busy(members, untried)),
         }
     }
 
@@ -43,22 +54,22 @@ impl Balancer {
         let (before, after) = self.turns.split_at(at.checked_rem(self.turns.len())?);
         after.iter().chain(before).copied().find(|index| fits(*index))
     }
+}
 
-    fn less_busy(&self, endpoints: &[Arc<Endpoint>], fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let candidates = || (0..endpoints.len()).filter(|index| fits(*index));
-        let count = candidates().count();
-        if count < 2 {
-            return candidates().next();
-        }
-        let first = fastrand::usize(..count);
-        let second = (first + fastrand::usize(1..count)) % count;
-        let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
-        let load = |index: usize| endpoints.get(index).map_or(u64::MAX, |e| e.in_flight() as u64 + 1);
-        let weight = |index: usize| self.weights.get(index).copied().unwrap_or(1);
-        // a/w(a) > b/w(b), without dividing.
-        let busier = load(first).saturating_mul(weight(second)) > load(second).saturating_mul(weight(first));
-        Some(if busier { second } else { first })
+fn less_busy(members: &[Member], fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let candidates = || (0..members.len()).filter(|index| fits(*index));
+    let count = candidates().count();
+    if count < 2 {
+        return candidates().next();
     }
+    let first = fastrand::usize(..count);
+    let second = (first + fastrand::usize(1..count)) % count;
+    let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
+    let load = |index: usize| members.get(index).map_or(u64::MAX, |m| m.endpoint.in_flight() as u64 + 1);
+    let weight = |index: usize| members.get(index).map_or(1, |member| u64::from(member.weight));
+    // a/w(a) > b/w(b), without dividing.
+    let busier = load(first).saturating_mul(weight(second)) > load(second).saturating_mul(weight(first));
+    Some(if busier { second } else { first })
 }
 
 /// The weights in lowest terms, scaled down where a round would still be too long.
@@ -98,13 +109,19 @@ fn turns(weights: &[u64]) -> Box<[usize]> {
 mod tests {
     use super::*;
     use crate::EndpointSettings;
-    use crate::endpoint::Level;
+    use crate::endpoint::{Endpoint, Level};
+    use crate::outbound::Outcome;
+    use portcullis_http::UpstreamFailure;
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::Duration;
 
-    fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
-        (0..count)
-            .map(|i| Arc::new(Endpoint::new(&EndpointSettings::new("127.0.0.1", i + 1), None)))
-            .collect()
+    fn members(weights: &[u32]) -> Vec<Member> {
+        let member = |(port, weight): (u16, &u32)| {
+            let endpoint = Arc::new(Endpoint::new(&EndpointSettings::new("127.0.0.1", port), None));
+            Member { endpoint, weight: *weight }
+        };
+        (1..).zip(weights).map(member).collect()
     }
 
     #[test]
@@ -118,34 +135,35 @@ mod tests {
     #[test]
     fn no_endpoint_no_choice() {
         for balance in [Balance::RoundRobin, Balance::PowerOfTwo] {
-            assert_eq!(Balancer::new(balance, std::iter::empty()).choose(&[], &[]), None);
+            assert_eq!(Balancer::new(balance, &[]).choose(&[], &Pick::default()), None);
         }
     }
 
     #[test]
     fn power_of_two_prefers_the_idle_one() {
-        let endpoints = endpoints(2);
-        let balancer = Balancer::new(Balance::PowerOfTwo, [1, 1].into_iter());
-        let _busy = endpoints[0].gauge(Level::InFlight);
-        for _ in 0..50 {
-            assert_eq!(balancer.choose(&endpoints, &[]), Some(1));
-        }
-        let heavy = Balancer::new(Balance::PowerOfTwo, [5, 1].into_iter());
-        for _ in 0..50 {
-            assert_eq!(heavy.choose(&endpoints, &[]), Some(0), "two of five are less than one of one");
+        for (weights, expected) in [([1, 1], 1), ([5, 1], 0)] {
+            let members = members(&weights);
+            let balancer = Balancer::new(Balance::PowerOfTwo, &members);
+            let _busy = members[0].endpoint.gauge(Level::InFlight);
+            for _ in 0..50 {
+                // Two of five are less than one of one.
+                assert_eq!(balancer.choose(&members, &Pick::default()), Some(expected));
+            }
         }
     }
 
     #[test]
     fn aside_is_passed_over_until_nothing_else_is_left() {
-        let endpoints = endpoints(3);
-        endpoints[1].note_connect_failure();
+        let members = members(&[1, 1, 1]);
+        members[1].endpoint.report(Outcome::Unreachable(UpstreamFailure::Connect), Duration::ZERO);
+        let id = |at: usize| members[at].endpoint.id;
         for balance in [Balance::RoundRobin, Balance::PowerOfTwo] {
-            let balancer = Balancer::new(balance, [1, 1, 1].into_iter());
+            let balancer = Balancer::new(balance, &members);
+            let choose = |tried: &[u64]| balancer.choose(&members, &Pick { tried });
             for _ in 0..20 {
-                assert_ne!(balancer.choose(&endpoints, &[]), Some(1));
-                assert_eq!(balancer.choose(&endpoints, &[0, 2]), Some(1));
-                assert_eq!(balancer.choose(&endpoints, &[0, 1, 2]), None);
+                assert_ne!(choose(&[]), Some(1));
+                assert_eq!(choose(&[id(0), id(2)]), Some(1));
+                assert_eq!(choose(&[id(0), id(1), id(2)]), None);
             }
         }
     }

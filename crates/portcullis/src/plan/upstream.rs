@@ -1,0 +1,88 @@
+//! Plans of upstreams: a function for each table of theirs.
+
+use portcullis_config as config;
+use portcullis_config::Config;
+use portcullis_upstream::{
+    Balance, ClientIdentity, EndpointSettings, Protocol, TlsSettings, UpstreamSettings, Upstreams,
+};
+use portcullis_wire::client::{ClientSettings, Timeouts};
+use std::time::Duration;
+
+/// Compiles all upstreams, each from its predecessor in the running snapshot.
+///
+/// # Errors
+/// All that is wrong with them.
+pub(crate) fn upstreams(config: &Config, previous: Option<&Upstreams>) -> Result<Upstreams, Vec<String>> {
+    let (mut settings, mut errors) = (Vec::new(), Vec::new());
+    for (name, upstream) in &config.upstream {
+        match upstream_settings(config, name, upstream) {
+            Ok(one) => settings.push(one),
+            Err(error) => errors.push(format!("upstream `{name}`: {error}")),
+        }
+    }
+    match Upstreams::build(settings, previous) {
+        Ok(upstreams) if errors.is_empty() => Ok(upstreams),
+        Ok(_) => Err(errors),
+        Err(found) => Err(errors.into_iter().chain(found.iter().map(ToString::to_string)).collect()),
+    }
+}
+
+fn upstream_settings(
+    config: &Config,
+    name: &str,
+    upstream: &config::Upstream,
+) -> Result<UpstreamSettings, String> {
+    let idle: Duration = upstream.idle_timeout.get();
+    let client = ClientSettings {
+        response: upstream.response_timeout.get(),
+        body: Timeouts {
+            idle,
+            write_stall: idle,
+            write_least: 1,
+            write_piece: usize::MAX,
+            ..ClientSettings::default().body
+        },
+        ..ClientSettings::default()
+    };
+    Ok(UpstreamSettings {
+        balance: match upstream.balance {
+            config::Balance::RoundRobin => Balance::RoundRobin,
+            config::Balance::PowerOfTwo => Balance::PowerOfTwo,
+        },
+        protocol: match upstream.protocol {
+            config::UpstreamProtocol::Http1 => Protocol::Http1,
+            config::UpstreamProtocol::Http2 => Protocol::Http2,
+        },
+        tls: upstream.tls.as_ref().map(|tls| tls_settings(config, tls)).transpose()?,
+        connect_timeout: upstream.connect_timeout.get(),
+        client,
+        max_idle_connections: upstream.max_idle_connections as usize,
+        idle_connection_timeout: upstream.idle_connection_timeout.get(),
+        ..UpstreamSettings::new(name, upstream.endpoints.iter().map(endpoint).collect())
+    })
+}
+
+fn endpoint(endpoint: &config::Endpoint) -> EndpointSettings {
+    EndpointSettings {
+        weight: endpoint.weight,
+        ..EndpointSettings::new(endpoint.address.host().trim_matches(['[', ']']), endpoint.address.port())
+    }
+}
+
+fn tls_settings(config: &Config, tls: &config::UpstreamTls) -> Result<TlsSettings, String> {
+    let read = |file: &std::path::PathBuf| {
+        let path = config.resolve(file);
+        std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let identity = match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => {
+            Some(ClientIdentity { certificates: read(certificate)?, key: read(key)? })
+        }
+        _ => None,
+    };
+    Ok(TlsSettings {
+        server_name: tls.server_name.clone(),
+        authorities: tls.ca_file.as_ref().map(read).transpose()?,
+        identity,
+    })
+}

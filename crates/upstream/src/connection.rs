@@ -1,0 +1,114 @@
+//! Getting a connection: one that rests, one that is shared, or a new one.
+
+use crate::Protocol;
+use crate::endpoint::{Endpoint, Level};
+use crate::lease::{Lease, Wire};
+use crate::outbound::Outcome;
+use crate::pool::{self, Kept};
+use crate::upstream::Group;
+use portcullis_http::{Framing, RequestHead, UpstreamFailure};
+use portcullis_wire::client::{ClientSettings, Http1Connection, Http2Connection};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::time::timeout;
+
+/// Begins an exchange with this endpoint, over a connection that has served before only where `reuse` says so. A
+/// failure is reported to the endpoint.
+///
+/// # Errors
+/// [`UpstreamFailure`] where no connection is to be had; nothing was sent then.
+pub(crate) async fn lease(
+    group: &Group,
+    client: &ClientSettings,
+    endpoint: &Arc<Endpoint>,
+    head: &RequestHead,
+    framing: Framing,
+    reuse: bool,
+) -> Result<Lease, UpstreamFailure> {
+    let began = Instant::now();
+    let in_flight = endpoint.gauge(Level::InFlight);
+    let connected = match group.protocol {
+        Protocol::Http1 => http1(group, client, endpoint, reuse).await,
+        Protocol::Http2 => http2(group, endpoint).await,
+    };
+    let begun = connected
+        .and_then(|(connection, reused)| Ok((connection.begin(head, framing, client)?, reused)))
+        .inspect_err(|failure| endpoint.report(Outcome::Unreachable(*failure), began.elapsed()));
+    let (wire, reused) = begun?;
+    Ok(Lease::new(wire, endpoint, group.keep, reused, in_flight, began))
+}
+
+async fn http1(
+    group: &Group,
+    client: &ClientSettings,
+    endpoint: &Arc<Endpoint>,
+    reuse: bool,
+) -> Result<(Connection, bool), UpstreamFailure> {
+    if reuse && let Some(kept) = pool::take(endpoint) {
+        endpoint.note_reuse();
+        return Ok((Connection::Http1(kept), true));
+    }
+    let io = group.connector.open(endpoint).await?;
+    endpoint.note_connect();
+    let connection = Box::new(Http1Connection::new(io, client));
+    Ok((Connection::Http1(Kept { connection, uses: 0, _open: endpoint.gauge(Level::Open) }), false))
+}
+
+/// The shared connection, or a new one that is shared from then on; whoever comes while it is opened waits for it.
+async fn http2(group: &Group, endpoint: &Arc<Endpoint>) -> Result<(Connection, bool), UpstreamFailure> {
+    if let Some(found) = shared(group, endpoint).await {
+        return Ok((found, true));
+    }
+    let limit = group.connector.limit;
+    let opening = pool::opening(endpoint);
+    let Ok(permit) = timeout(limit, opening.acquire()).await else {
+        return Err(UpstreamFailure::ConnectTimeout);
+    };
+    if let Some(found) = shared(group, endpoint).await {
+        return Ok((found, true));
+    }
+    let io = group.connector.open(endpoint).await?;
+    let connection =
+        timeout(limit, Http2Connection::open(io)).await.map_err(|_| UpstreamFailure::ConnectTimeout)??;
+    endpoint.note_connect();
+    let generation = pool::share(endpoint, &connection, group.keep.limit);
+    drop(permit);
+    Ok((Connection::Http2(connection, generation), false))
+}
+
+async fn shared(group: &Group, endpoint: &Arc<Endpoint>) -> Option<Connection> {
+    let (mut connection, generation) = pool::shared(endpoint)?;
+    if let Ok(Ok(())) = timeout(group.connector.limit, connection.ready()).await {
+        endpoint.note_reuse();
+        return Some(Connection::Http2(connection, generation));
+    }
+    pool::unshare(endpoint, generation);
+    None
+}
+
+/// A connection that an exchange may begin on.
+enum Connection {
+    Http1(Kept),
+    Http2(Http2Connection, u64),
+}
+
+impl Connection {
+    fn begin(
+        self,
+        head: &RequestHead,
+        framing: Framing,
+        settings: &ClientSettings,
+    ) -> Result<Wire, UpstreamFailure> {
+        match self {
+            Connection::Http1(mut kept) => {
+                kept.uses += 1;
+                kept.connection.begin(head, framing, settings);
+                Ok(Wire::Http1(kept))
+            }
+            Connection::Http2(mut connection, generation) => {
+                let call = connection.begin(head, framing, settings)?;
+                Ok(Wire::Http2(Box::new(call), generation))
+            }
+        }
+    }
+}
