@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Authority, Digest, Gateway, H2Origin, Origin, RawClient, get, pattern, pattern_digest, request,
+    Answer, Authority, Digest, FaultProtocol, FaultProxy, FaultScript, Gateway, H2Client, H2Origin, Origin,
+    RawClient, cases, get, pattern, pattern_digest, request,
 };
 use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::Duration;
 
 #[test]
@@ -106,4 +108,81 @@ fn a_child_is_ready_when_its_admin_listener_says_so_and_gone_when_dropped() {
     drop(gateway);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(get(address, "/readyz").status(), 200);
+}
+
+/// Every fault between the gateway and an upstream can be read, and does harm.
+#[test]
+fn faults_are_harm() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/faults");
+    for case in cases(folder) {
+        let own = |line: &&String| {
+            !["get ", "post ", "everywhere", "prefix"].iter().any(|word| line.starts_with(word))
+        };
+        let _ = FaultScript::read(case.lines.iter().filter(own).map(String::as_str), &case.place);
+        for method in ["get ", "post "] {
+            assert!(case.lines.iter().any(|line| line.starts_with(method)), "{}: {method}", case.place);
+        }
+    }
+}
+
+#[test]
+fn a_fault_proxy_harms_and_is_well_again() {
+    let origin = Origin::answering(Answer::ok("hi"));
+    let proxy = FaultProxy::start(FaultProtocol::Http1, &[("origin", origin.address())]);
+    let ask = || {
+        let mut client = RawClient::connect(proxy.address())?;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
+        client.response()
+    };
+    let follow = |lines: &[&str]| proxy.follow(&FaultScript::read(lines.iter().copied(), "here"));
+    for round in 1..=2 {
+        assert_eq!(ask().unwrap().text(), "hi");
+        follow(&["refuse"]);
+        assert_eq!(ask().unwrap_err().kind(), ErrorKind::ConnectionRefused, "round {round}");
+        proxy.be_well();
+        assert_eq!(ask().unwrap().text(), "hi");
+        follow(&["ignore"]);
+        let ignored = TcpStream::connect_timeout(&proxy.address(), Duration::from_millis(200));
+        assert_eq!(ignored.unwrap_err().kind(), ErrorKind::TimedOut);
+        follow(&["accept reset"]);
+        proxy.be_well();
+        assert_eq!(ask().unwrap().text(), "hi");
+        follow(&["unpassed", "\"HTTP/1.1 503 No\\r\\ncontent-length: 0\\r\\n\\r\\n\""]);
+        let before = origin.count();
+        assert_eq!(ask().unwrap().status(), 503);
+        assert_eq!(origin.count(), before, "the origin heard nothing of it");
+        follow(&["length +5", "answer", "close"]);
+        assert!(!ask().unwrap().complete);
+        follow(&["every 2", "reset"]);
+        assert_eq!((0..4).filter(|_| ask().is_err()).count(), 2);
+        proxy.be_well();
+    }
+}
+
+#[test]
+fn a_fault_proxy_of_bytes_and_of_frames() {
+    let origin = Origin::answering(Answer::ok("hi"));
+    let proxy = FaultProxy::start(FaultProtocol::Bytes, &[("origin", origin.address())]);
+    proxy.follow(&FaultScript::read(["down 20", "\"x\"", "reset"], "here"));
+    let mut client = RawClient::connect(proxy.address()).unwrap();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert!(client.response().is_err());
+    proxy.be_well();
+    assert_eq!(get(proxy.address(), "/").text(), "hi");
+
+    let origin = H2Origin::start(None, |_| http::Response::new(bytes::Bytes::from_static(b"hi")));
+    let proxy = FaultProxy::start(FaultProtocol::Http2, &[("origin", origin.address())]);
+    let ask = || {
+        let mut client = H2Client::start(RawClient::connect(proxy.address())?)?;
+        client.get("a", "/")
+    };
+    assert_eq!(ask().unwrap().body, b"hi");
+    proxy.follow(&FaultScript::read(["for request", "> RST_STREAM {n}", "hex 00 00 00 07"], "here"));
+    assert_eq!(ask().unwrap().reset, Some(7));
+    assert_eq!(origin.requests().len(), 1);
+    proxy.follow(&FaultScript::read(["for data", "close"], "here"));
+    assert!(ask().is_err());
+    assert_eq!(origin.requests().len(), 2);
+    proxy.be_well();
+    assert_eq!(ask().unwrap().body, b"hi");
 }
