@@ -10,8 +10,13 @@ const ASIDE: Duration = Duration::from_secs(1);
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since the process first asked.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same, beginning anew every seven weeks.
+pub(crate) fn now_wrapping() -> u32 {
+    (now() & u64::from(u32::MAX)) as u32
 }
 
 /// What is known of an endpoint's fitness. It belongs to the endpoint, and so outlives a reload.

@@ -26,7 +26,7 @@ pub(crate) async fn lease(
     reuse: bool,
 ) -> Result<Lease, UpstreamFailure> {
     let began = Instant::now();
-    let in_flight = endpoint.gauge(Level::InFlight);
+    let in_flight = (endpoint.gauge(Level::InFlight), group.in_flight());
     let connected = match group.protocol {
         Protocol::Http1 => http1(group, client, endpoint, reuse).await,
         Protocol::Http2 => http2(group, endpoint).await,

@@ -1,12 +1,13 @@
 //! One endpoint's state, shared by all threads.
 
-use crate::condition::Condition;
+use crate::balance::PeakEwma;
+use crate::condition::{self, Condition};
 use crate::outbound::Outcome;
 use portcullis_http::UpstreamFailure;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long what a name stands for is believed. A burst of new connections asks for it once.
@@ -14,6 +15,7 @@ const KNOWN: Duration = Duration::from_secs(5);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// What is under way, open and idle, and what was counted: of an endpoint, or of an upstream as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     in_flight: AtomicUsize,
@@ -34,6 +36,16 @@ pub(crate) enum Level {
 }
 
 impl Counters {
+    /// One more until the answer is dropped.
+    pub(crate) fn gauge(self: &Arc<Self>, level: Level) -> Gauge {
+        self.level(level).fetch_add(1, Ordering::Relaxed);
+        Gauge(Arc::clone(self), level)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn level(&self, level: Level) -> &AtomicUsize {
         match level {
             Level::InFlight => &self.in_flight,
@@ -72,6 +84,8 @@ pub(crate) struct Endpoint {
     /// The name it must prove, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
     pub(crate) condition: Condition,
+    /// How long it takes to answer, where that decides who is asked.
+    pub(crate) latency: OnceLock<PeakEwma>,
     counters: Arc<Counters>,
     known: Mutex<Known>,
 }
@@ -85,18 +99,18 @@ impl Endpoint {
             address: settings.address().into(),
             server_name,
             condition: Condition::default(),
+            latency: OnceLock::new(),
             counters: Arc::default(),
             known: Mutex::default(),
         }
     }
 
     pub(crate) fn gauge(&self, level: Level) -> Gauge {
-        self.counters.level(level).fetch_add(1, Ordering::Relaxed);
-        Gauge(Arc::clone(&self.counters), level)
+        self.counters.gauge(level)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.counters.in_flight.load(Ordering::Relaxed)
+        self.counters.in_flight()
     }
 
     pub(crate) fn note_connect(&self) {
@@ -122,6 +136,14 @@ impl Endpoint {
         tracing::trace!(endpoint = %self.address, ?outcome, ?took, "a try ended");
         if matches!(outcome, Outcome::Unreachable(_)) {
             self.note_connect_failure();
+        }
+        if let Some(latency) = self.latency.get() {
+            let now = condition::now_wrapping();
+            match outcome {
+                Outcome::Answered { .. } => latency.answered(took, now),
+                Outcome::Unreachable(_) | Outcome::Failed(_) => latency.failed(took, now),
+                Outcome::Cancelled => latency.given_up(took, now),
+            }
         }
     }
 

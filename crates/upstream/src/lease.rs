@@ -43,7 +43,8 @@ pub struct Lease {
     began: Instant,
     /// Whether the endpoint has heard how it went.
     reported: bool,
-    _in_flight: Gauge,
+    /// At the endpoint, and in all where that is of interest.
+    _in_flight: (Gauge, Option<Gauge>),
 }
 
 impl std::fmt::Debug for Lease {
@@ -62,7 +63,7 @@ impl Lease {
         endpoint: &Arc<Endpoint>,
         keep: Keep,
         reused: bool,
-        in_flight: Gauge,
+        in_flight: (Gauge, Option<Gauge>),
         began: Instant,
     ) -> Self {
         Lease {

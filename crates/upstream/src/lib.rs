@@ -71,6 +71,7 @@ mod tls;
 mod upstream;
 mod upstreams;
 
+pub use balance::{StickyKey, StickyToken, hash_key};
 pub use endpoint::EndpointStats;
 pub use lease::Lease;
 pub use outbound::{Outbound, Outcome, Trail, Try};

@@ -1,9 +1,18 @@
 //! The endpoints of an upstream at one moment.
 
-use crate::balance::{Balancer, Pick};
+use crate::balance::{Balancer, PeakEwma, Pick, StickyKey};
 use crate::endpoint::Endpoint;
 use crate::{Balance, EndpointSettings, SettingsError, TlsSettings};
 use std::sync::Arc;
+
+/// What an upstream says of all its endpoints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) upstream: &'a str,
+    pub(crate) balance: Balance,
+    pub(crate) tls: Option<&'a TlsSettings>,
+    pub(crate) sticky: Option<&'a StickyKey>,
+}
 
 /// One endpoint and what this upstream makes of it.
 #[derive(Debug)]
@@ -11,6 +20,8 @@ pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     /// At least 1.
     pub(crate) weight: u32,
+    /// The lowest number comes first.
+    pub(crate) priority: u32,
 }
 
 /// The endpoints of an upstream, and what choosing among them takes. Immutable: discovery puts another in its place.
@@ -26,12 +37,11 @@ impl Members {
     /// # Errors
     /// An address that stands twice, or a host that can prove no name.
     pub(crate) fn new(
-        upstream: &str,
-        balance: Balance,
-        tls: Option<&TlsSettings>,
+        terms: Terms<'_>,
         wanted: &[EndpointSettings],
         previous: Option<&Members>,
     ) -> Result<Self, SettingsError> {
+        let Terms { upstream, balance, tls, sticky } = terms;
         let mut list: Vec<Member> = Vec::with_capacity(wanted.len());
         let mut known = previous.map(Members::by_address).unwrap_or_default();
         let mut seen = std::collections::HashSet::with_capacity(wanted.len());
@@ -47,9 +57,12 @@ impl Members {
                     Arc::new(Endpoint::new(settings, proof))
                 }
             };
-            list.push(Member { endpoint, weight: settings.weight.max(1) });
+            if balance == Balance::PeakEwma {
+                endpoint.latency.get_or_init(PeakEwma::default);
+            }
+            list.push(Member { endpoint, weight: settings.weight.max(1), priority: settings.priority });
         }
-        let balancer = Balancer::new(balance, &list);
+        let balancer = Balancer::new(balance, &list, upstream, sticky);
         Ok(Members { list: list.into(), balancer })
     }
 

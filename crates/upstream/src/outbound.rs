@@ -2,7 +2,7 @@
 
 use crate::balance::Pick;
 use crate::lease::{Lease, Outgoing};
-use crate::{Upstream, connection};
+use crate::{StickyToken, Upstream, connection};
 use bytes::Bytes;
 use portcullis_http::{Framing, RequestHead, ResponseHead, UpstreamFailure};
 use smallvec::SmallVec;
@@ -90,13 +90,19 @@ impl Trail {
 pub struct Outbound<'a> {
     /// Its head, as it stands.
     pub head: &'a RequestHead,
+    /// Where the balance is by hash: requests with the same one go to the same endpoint ([`hash_key`](crate::hash_key)).
+    /// Without it, to any.
+    pub hash: Option<u64>,
+    /// Names the endpoint that the client was sent to before. Where there is no such endpoint any more, or it is not
+    /// available, another is chosen.
+    pub sticky: Option<StickyToken>,
 }
 
 impl<'a> Outbound<'a> {
     /// A request that any endpoint may answer.
     #[must_use]
     pub fn new(head: &'a RequestHead) -> Self {
-        Outbound { head }
+        Outbound { head, hash: None, sticky: None }
     }
 }
 
@@ -157,7 +163,9 @@ impl Upstream {
         let mut tried = [0; MAX_ATTEMPTS];
         let mut failure = UpstreamFailure::NoEndpoint;
         for attempt in 0..MAX_ATTEMPTS {
-            let pick = Pick { tried: tried.get(..attempt).unwrap_or_default() };
+            let tried_yet = tried.get(..attempt).unwrap_or_default();
+            let pick =
+                Pick { tried: tried_yet, hash: outbound.hash, sticky: outbound.sticky, ..Pick::default() };
             let Some(endpoint) = self.group.choose(&pick) else { break };
             if let Some(slot) = tried.get_mut(attempt) {
                 *slot = endpoint.id;

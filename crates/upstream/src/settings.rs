@@ -1,6 +1,6 @@
 //! What an upstream is told.
 
-use crate::TlsSettings;
+use crate::{StickyKey, TlsSettings};
 use portcullis_wire::client::ClientSettings;
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +13,17 @@ pub enum Balance {
     RoundRobin,
     /// Of two endpoints chosen at random the one with fewer requests in flight for its weight.
     PowerOfTwo,
+    /// Of two endpoints chosen at random the one that is likely to answer sooner, by the requests in flight and a moving
+    /// average of its latencies that rises at once and falls slowly (Finagle's and linkerd's peak EWMA).
+    PeakEwma,
+    /// Any, by weight.
+    Random,
+    /// Requests with the same hash go to the same endpoint; where one goes, no others' keys move.
+    RingHash {
+        /// Requests in flight that an endpoint may have, in percent of its share of all of them by weight; further ones go
+        /// to the next on the ring. `None`: as many as come.
+        balance_factor: Option<u32>,
+    },
 }
 
 /// What is spoken to the endpoints.
@@ -67,6 +78,9 @@ pub struct UpstreamSettings {
     pub endpoints: Vec<EndpointSettings>,
     /// How a request's endpoint is chosen.
     pub balance: Balance,
+    /// What tokens for clients are made with that are to stay with an endpoint
+    /// ([`Upstream::sticky_token`](crate::Upstream::sticky_token)). A client's token comes before `balance`.
+    pub sticky: Option<StickyKey>,
     /// What is spoken.
     pub protocol: Protocol,
     /// TLS; without it clear text is spoken.
@@ -95,6 +109,7 @@ impl UpstreamSettings {
             name: name.into(),
             endpoints,
             balance: Balance::default(),
+            sticky: None,
             protocol: Protocol::default(),
             tls: None,
             connect_timeout: Duration::from_secs(3),

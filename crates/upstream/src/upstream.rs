@@ -1,10 +1,10 @@
 //! A named group of endpoints.
 
-use crate::balance::Pick;
+use crate::balance::{Pick, StickyKey, StickyToken};
 use crate::connect::Connector;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Counters, Endpoint, Gauge, Level};
 use crate::lease::Keep;
-use crate::members::Members;
+use crate::members::{Members, Terms};
 use crate::{
     Balance, EndpointSettings, EndpointStats, Protocol, SettingsError, TlsSettings, UpstreamSettings,
 };
@@ -30,6 +30,9 @@ pub(crate) struct Group {
     pub(crate) protocol: Protocol,
     tls: Option<TlsSettings>,
     balance: Balance,
+    sticky: Option<StickyKey>,
+    /// Counts what is under way at all endpoints, where loads are bounded by it.
+    load: Option<Arc<Counters>>,
     pub(crate) connector: Connector,
     members: ArcSwap<Members>,
     pub(crate) keep: Keep,
@@ -38,7 +41,18 @@ pub(crate) struct Group {
 impl Group {
     /// The endpoint for one try.
     pub(crate) fn choose(&self, pick: &Pick<'_>) -> Option<Arc<Endpoint>> {
-        self.members.load().choose(pick).cloned()
+        let in_flight = self.load.as_ref().map_or(0, |load| load.in_flight());
+        self.members.load().choose(&Pick { in_flight, ..*pick }).cloned()
+    }
+
+    /// Counts an exchange as under way until the answer is dropped.
+    pub(crate) fn in_flight(&self) -> Option<Gauge> {
+        self.load.as_ref().map(|load| load.gauge(Level::InFlight))
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        let Group { name, balance, tls, sticky, .. } = self;
+        Terms { upstream: name, balance: *balance, tls: tls.as_ref(), sticky: sticky.as_ref() }
     }
 }
 
@@ -50,7 +64,7 @@ impl Upstream {
     /// # Errors
     /// [`SettingsError`] where the settings make no upstream; `previous` is as it was then.
     pub fn new(settings: UpstreamSettings, previous: Option<&Upstream>) -> Result<Self, SettingsError> {
-        let UpstreamSettings { name, endpoints, balance, protocol, tls, .. } = settings;
+        let UpstreamSettings { name, endpoints, balance, protocol, tls, sticky, .. } = settings;
         let previous = previous
             .map(|upstream| &*upstream.group)
             .filter(|group| group.name == name && group.protocol == protocol && group.tls == tls);
@@ -61,13 +75,17 @@ impl Upstream {
             (Some(tls), None) => Some(tls.client_config(&name, protocol)?),
         };
         let known = previous.map(|group| group.members.load());
-        let members =
-            Members::new(&name, balance, tls.as_ref(), &endpoints, known.as_ref().map(|known| &***known))?;
+        let terms = Terms { upstream: &name, balance, tls: tls.as_ref(), sticky: sticky.as_ref() };
+        let members = Members::new(terms, &endpoints, known.as_ref().map(|known| &***known))?;
+        let is_bounded = matches!(balance, Balance::RingHash { balance_factor: Some(_) });
+        let load = previous.and_then(|group| group.load.clone());
         let group = Group {
             name,
             protocol,
             tls,
             balance,
+            sticky,
+            load: is_bounded.then(|| load.unwrap_or_default()),
             connector: Connector {
                 limit: settings.connect_timeout,
                 tls: config,
@@ -99,13 +117,20 @@ impl Upstream {
     pub fn replace(&self, endpoints: &[EndpointSettings]) -> Result<(), SettingsError> {
         let group = &*self.group;
         let known = group.members.load();
-        let members = Members::new(&group.name, group.balance, group.tls.as_ref(), endpoints, Some(&known))?;
+        let members = Members::new(group.terms(), endpoints, Some(&known))?;
         group.members.store(Arc::new(members));
         Ok(())
     }
 
     /// Starts its background work.
     pub(crate) fn watch(&self, _tasks: &mut JoinSet<()>) {}
+
+    /// What a client is to bring along so that its next request goes to this endpoint (host and port), where the upstream
+    /// has such tokens.
+    #[must_use]
+    pub fn sticky_token(&self, endpoint: &str) -> Option<StickyToken> {
+        self.group.sticky.as_ref().map(|key| key.token(&self.group.name, endpoint))
+    }
 
     /// Its name.
     #[must_use]

@@ -1,17 +1,40 @@
 //! Choosing an endpoint.
+//!
+//! What an order of turns or a ring needs is made once for each set of members; what a choice looks at besides (health,
+//! requests under way, latencies) is read from the endpoints it considers, which are a few, whatever their number.
+//! Where many cannot be used, a few tries at random find one that can; only where hardly any can is a list walked.
+
+mod ewma;
+mod hash;
+mod level;
+mod priority;
+mod ring;
+mod sticky;
+mod turns;
+
+pub(crate) use ewma::PeakEwma;
+pub use hash::hash_key;
+pub use sticky::{StickyKey, StickyToken};
 
 use crate::Balance;
+use crate::condition;
 use crate::members::Member;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Turns of a round that is written out. Weights that make a longer one are scaled down.
-const MAX_TURNS: u64 = 4096;
+use level::{Call, Level};
+use priority::{Census, WHOLE};
+use std::collections::BTreeMap;
+use sticky::Tokens;
 
 /// What one try's endpoint is chosen by.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pick<'a> {
     /// Ids of endpoints that were tried already.
     pub(crate) tried: &'a [u64],
+    /// Requests with the same hash go to the same endpoint, where the balance is by hash.
+    pub(crate) hash: Option<u64>,
+    /// Names the endpoint that the client was sent to before.
+    pub(crate) sticky: Option<StickyToken>,
+    /// Requests of the upstream that are under way, where loads are bounded.
+    pub(crate) in_flight: usize,
 }
 
 impl Pick<'_> {
@@ -20,19 +43,38 @@ impl Pick<'_> {
     }
 }
 
-/// The endpoints' order, made once; choosing takes no lock.
+/// What choosing among an upstream's endpoints takes, made once; choosing takes no lock.
 #[derive(Debug)]
 pub(crate) struct Balancer {
     balance: Balance,
-    /// One round of turns, as indices of endpoints.
-    turns: Box<[usize]>,
-    next: AtomicUsize,
+    /// By priority.
+    levels: Box<[Level]>,
+    /// Where it matters how much of a level can be had.
+    census: Option<Census>,
+    tokens: Option<Tokens>,
 }
 
 impl Balancer {
-    pub(crate) fn new(balance: Balance, members: &[Member]) -> Self {
-        let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight)).collect();
-        Balancer { balance, turns: turns(&scaled(&weights)), next: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        balance: Balance,
+        members: &[Member],
+        upstream: &str,
+        sticky: Option<&StickyKey>,
+    ) -> Self {
+        let mut by_priority: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (index, member) in (0..).zip(members) {
+            by_priority.entry(member.priority).or_default().push(index);
+        }
+        let levels: Box<[Level]> =
+            by_priority.into_values().map(|list| Level::new(balance, members, list)).collect();
+        let is_bounded = matches!(balance, Balance::RingHash { balance_factor: Some(_) });
+        let census = (levels.len() > 1 || is_bounded).then(|| {
+            let weights: Vec<u64> = levels.iter().map(Level::weight).collect();
+            Census::new(&weights, members.len())
+        });
+        let addresses = members.iter().map(|member| &*member.endpoint.address);
+        let tokens = sticky.map(|key| Tokens::new(key, upstream, addresses));
+        Balancer { balance, levels, census, tokens }
     }
 
     /// The index of a member that was not tried: of one that is available, where there is any.
@@ -41,147 +83,34 @@ impl Balancer {
         let good = |index: usize| {
             members.get(index).is_some_and(|m| pick.is_untried(m) && m.endpoint.condition.is_available())
         };
-        match self.balance {
-            Balance::RoundRobin => {
-                let at = self.next.fetch_add(1, Ordering::Relaxed);
-                self.turn(at, good).or_else(|| self.turn(at, untried))
-            }
-            Balance::PowerOfTwo => less_busy(members, good).or_else(|| less_busy(members, untried)),
+        let named = pick.sticky.and_then(|token| self.tokens.as_ref()?.find(token));
+        if let Some(index) = named.filter(|index| good(*index)) {
+            return Some(index);
         }
+        let drawn = self.draw(members, pick);
+        let call = |level: usize| {
+            let share = self.census.as_ref().map(|census| census.standing(level));
+            Call { balance: self.balance, members, hash: pick.hash, in_flight: pick.in_flight, share }
+        };
+        let choose_in = |at: usize, fits: &dyn Fn(usize) -> bool| {
+            self.levels.get(at).and_then(|level| level.choose(&call(at), fits))
+        };
+        let in_order =
+            |fits: &dyn Fn(usize) -> bool| (0..self.levels.len()).find_map(|at| choose_in(at, fits));
+        choose_in(drawn, &good).or_else(|| in_order(&good)).or_else(|| in_order(&untried))
     }
 
-    fn turn(&self, at: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let (before, after) = self.turns.split_at(at.checked_rem(self.turns.len())?);
-        after.iter().chain(before).copied().find(|index| fits(*index))
+    /// The level for this request.
+    fn draw(&self, members: &[Member], pick: &Pick<'_>) -> usize {
+        let Some(census) = &self.census else { return 0 };
+        census.refresh(condition::now(), |level| {
+            self.levels.get(level).map_or(0, |level| level.available(members))
+        });
+        // Other bits than those by which a ring is entered: a level gets a sample of all keys.
+        let draw = pick.hash.map_or_else(|| fastrand::u32(..WHOLE), |hash| (hash % u64::from(WHOLE)) as u32);
+        census.level(draw)
     }
-}
-
-fn less_busy(members: &[Member], fits: impl Fn(usize) -> bool) -> Option<usize> {
-    let candidates = || (0..members.len()).filter(|index| fits(*index));
-    let count = candidates().count();
-    if count < 2 {
-        return candidates().next();
-    }
-    let first = fastrand::usize(..count);
-    let second = (first + fastrand::usize(1..count)) % count;
-    let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
-    let load = |index: usize| members.get(index).map_or(u64::MAX, |m| m.endpoint.in_flight() as u64 + 1);
-    let weight = |index: usize| members.get(index).map_or(1, |member| u64::from(member.weight));
-    // a/w(a) > b/w(b), without dividing.
-    let busier = load(first).saturating_mul(weight(second)) > load(second).saturating_mul(weight(first));
-    Some(if busier { second } else { first })
-}
-
-/// The weights in lowest terms, scaled down where a round would still be too long.
-fn scaled(weights: &[u64]) -> Vec<u64> {
-    let divisor = weights.iter().copied().fold(0, gcd).max(1);
-    let sum = weights.iter().sum::<u64>() / divisor;
-    let scale = |weight: u64| {
-        let weight = weight / divisor;
-        if sum > MAX_TURNS { (weight.saturating_mul(MAX_TURNS) / sum).max(1) } else { weight }
-    };
-    weights.iter().map(|weight| scale(*weight)).collect()
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// One round by nginx's smooth weighted round robin: at each turn every endpoint earns its weight, and the richest
-/// is chosen and pays the sum.
-fn turns(weights: &[u64]) -> Box<[usize]> {
-    let sum: i64 = weights.iter().map(|weight| weight.cast_signed()).sum();
-    let mut credit = vec![0i64; weights.len()];
-    (0..sum)
-        .filter_map(|_| {
-            for (credit, weight) in credit.iter_mut().zip(weights) {
-                *credit += weight.cast_signed();
-            }
-            // The first of the richest: `max_by_key` takes the last of equals.
-            let (index, richest) = credit.iter_mut().enumerate().rev().max_by_key(|(_, credit)| **credit)?;
-            *richest -= sum;
-            Some(index)
-        })
-        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::EndpointSettings;
-    use crate::endpoint::{Endpoint, Level};
-    use crate::outbound::Outcome;
-    use portcullis_http::UpstreamFailure;
-    use proptest::prelude::*;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    fn members(weights: &[u32]) -> Vec<Member> {
-        let member = |(port, weight): (u16, &u32)| {
-            let endpoint = Arc::new(Endpoint::new(&EndpointSettings::new("127.0.0.1", port), None));
-            Member { endpoint, weight: *weight }
-        };
-        (1..).zip(weights).map(member).collect()
-    }
-
-    #[test]
-    fn nginx_example() {
-        // The example of nginx's commit 52327e0627f4: weights 5, 1, 1 give a a b a c a a.
-        assert_eq!(*turns(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(*turns(&[1, 1]), [0, 1]);
-        assert!(turns(&[]).is_empty());
-    }
-
-    #[test]
-    fn no_endpoint_no_choice() {
-        for balance in [Balance::RoundRobin, Balance::PowerOfTwo] {
-            assert_eq!(Balancer::new(balance, &[]).choose(&[], &Pick::default()), None);
-        }
-    }
-
-    #[test]
-    fn power_of_two_prefers_the_idle_one() {
-        for (weights, expected) in [([1, 1], 1), ([5, 1], 0)] {
-            let members = members(&weights);
-            let balancer = Balancer::new(Balance::PowerOfTwo, &members);
-            let _busy = members[0].endpoint.gauge(Level::InFlight);
-            for _ in 0..50 {
-                // Two of five are less than one of one.
-                assert_eq!(balancer.choose(&members, &Pick::default()), Some(expected));
-            }
-        }
-    }
-
-    #[test]
-    fn aside_is_passed_over_until_nothing_else_is_left() {
-        let members = members(&[1, 1, 1]);
-        members[1].endpoint.report(Outcome::Unreachable(UpstreamFailure::Connect), Duration::ZERO);
-        let id = |at: usize| members[at].endpoint.id;
-        for balance in [Balance::RoundRobin, Balance::PowerOfTwo] {
-            let balancer = Balancer::new(balance, &members);
-            let choose = |tried: &[u64]| balancer.choose(&members, &Pick { tried });
-            for _ in 0..20 {
-                assert_ne!(choose(&[]), Some(1));
-                assert_eq!(choose(&[id(0), id(2)]), Some(1));
-                assert_eq!(choose(&[id(0), id(1), id(2)]), None);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_round_gives_each_its_weight(weights in proptest::collection::vec(1u64..40, 1..8)) {
-            let round = turns(&weights);
-            for (index, weight) in weights.iter().enumerate() {
-                prop_assert_eq!(round.iter().filter(|i| **i == index).count() as u64, *weight);
-            }
-        }
-
-        #[test]
-        fn any_weights_make_a_round_of_bounded_length(weights in proptest::collection::vec(1u64..=u64::from(u32::MAX), 1..20)) {
-            let scaled = scaled(&weights);
-            prop_assert!(scaled.iter().all(|weight| *weight > 0));
-            prop_assert!(scaled.iter().sum::<u64>() <= MAX_TURNS + 20);
-        }
-    }
-}
+mod tests;
