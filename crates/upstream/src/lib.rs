@@ -59,14 +59,19 @@
 
 mod balance;
 mod condition;
+mod breaker;
+mod caps;
 mod connect;
 mod connection;
 mod endpoint;
+mod health;
 mod lease;
 mod members;
 mod outbound;
+mod outlier;
 mod pool;
 mod settings;
+mod slow_start;
 mod tls;
 mod upstream;
 mod upstreams;
