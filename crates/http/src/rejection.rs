@@ -169,6 +169,13 @@ pub enum UpstreamFailure {
     NoEndpoint,
     /// This machine has no file descriptor or port left to connect with.
     Exhausted,
+    /// Its circuit breaker is open: the call was not made.
+    CircuitOpen {
+        /// Seconds until it is worth another.
+        retry_after: u32,
+    },
+    /// It bears as many connections, waiting requests, requests or retries as it may: the call was not made.
+    Overflow,
 }
 
 impl UpstreamFailure {
@@ -185,6 +192,8 @@ impl UpstreamFailure {
             UpstreamFailure::TooLarge => "too_large",
             UpstreamFailure::NoEndpoint => "no_endpoint",
             UpstreamFailure::Exhausted => "exhausted",
+            UpstreamFailure::CircuitOpen { .. } => "circuit_open",
+            UpstreamFailure::Overflow => "overflow",
         }
     }
 
@@ -192,7 +201,10 @@ impl UpstreamFailure {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            UpstreamFailure::NoEndpoint | UpstreamFailure::Exhausted => 503,
+            UpstreamFailure::NoEndpoint
+            | UpstreamFailure::Exhausted
+            | UpstreamFailure::CircuitOpen { .. }
+            | UpstreamFailure::Overflow => 503,
             UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout => 504,
             _ => 502,
         }
@@ -321,7 +333,9 @@ impl Rejection {
             Rejection::Upstream(UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout) => {
                 "upstream_timeout"
             }
-            Rejection::Upstream(UpstreamFailure::NoEndpoint) => "upstream_unavailable",
+            Rejection::Upstream(
+                UpstreamFailure::NoEndpoint | UpstreamFailure::CircuitOpen { .. } | UpstreamFailure::Overflow,
+            ) => "upstream_unavailable",
             Rejection::Upstream(_) => "upstream_error",
             Rejection::Leak => "response_withheld",
             Rejection::Internal => "internal",
@@ -431,9 +445,14 @@ impl Rejection {
         let written = match self {
             Rejection::MethodNotAllowed { allow } => fields.set("allow", allow),
             Rejection::RateLimited { retry_after } => fields.set("retry-after", retry_after.to_string()),
+            Rejection::Upstream(UpstreamFailure::CircuitOpen { retry_after }) => {
+                fields.set("retry-after", retry_after.to_string())
+            }
             Rejection::Overloaded
             | Rejection::OverBudget
-            | Rejection::Upstream(UpstreamFailure::Exhausted) => fields.set("retry-after", "1"),
+            | Rejection::Upstream(UpstreamFailure::Exhausted | UpstreamFailure::Overflow) => {
+                fields.set("retry-after", "1")
+            }
             Rejection::Unauthenticated { challenge, .. }
             | Rejection::Forbidden { challenge: Some(challenge) } => {
                 fields.set("www-authenticate", challenge)

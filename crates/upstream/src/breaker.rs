@@ -12,12 +12,11 @@
 mod window;
 
 pub use window::SlidingWindow;
-pub(crate) use window::{Ended, Tally};
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use window::Window;
+use window::{Ended, Tally, Window};
 
 /// When a breaker opens, and how it closes again. Names are resilience4j's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +71,8 @@ impl BreakerSettings {
                 part > 0 && u64::from(part) * 100 >= u64::from(percent.clamp(1, 100)) * u64::from(of)
             })
         };
-        reaches(tally.failed, self.failure_rate_threshold) || reaches(tally.slow, self.slow_call_rate_threshold)
+        reaches(tally.failed, self.failure_rate_threshold)
+            || reaches(tally.slow, self.slow_call_rate_threshold)
     }
 }
 
@@ -192,10 +192,11 @@ impl Breaker {
     /// Lets a call pass, or not. After the wait the first call that asks makes it half-open.
     pub(crate) fn pass(self: &Arc<Self>, now: u64) -> Result<Pass, Refused> {
         let era = self.era();
-        let pass = |era| Pass { breaker: Arc::clone(self), era, ended: false };
+        let pass = |era, entered| Pass { breaker: Arc::clone(self), era, entered, ended: false };
         if era.state() == BreakerState::Closed {
-            return Ok(pass(era));
+            return Ok(pass(era, None));
         }
+        let mut entered = None;
         let mut probing = self.lock();
         let mut era = self.era();
         if era.state() == BreakerState::Open {
@@ -204,6 +205,7 @@ impl Breaker {
                 return Err(Refused { retry_after: Duration::from_millis(until - now) });
             }
             era = self.enter(&mut probing, BreakerState::HalfOpen);
+            entered = Some(BreakerState::HalfOpen);
         }
         if era.state() == BreakerState::HalfOpen {
             if probing.taken >= self.settings.probes() {
@@ -211,7 +213,7 @@ impl Breaker {
             }
             self.take_places(&mut probing, 1);
         }
-        Ok(pass(era))
+        Ok(pass(era, entered))
     }
 
     /// The state where it was entered by this call's result.
@@ -226,7 +228,8 @@ impl Breaker {
                     return None;
                 }
                 let tally = self.window.tally(now);
-                if tally.calls < self.settings.least_calls() || !self.settings.is_too_much(tally, tally.calls) {
+                if tally.calls < self.settings.least_calls() || !self.settings.is_too_much(tally, tally.calls)
+                {
                     return None;
                 }
                 let mut probing = self.lock();
@@ -289,6 +292,8 @@ impl Breaker {
 pub(crate) struct Pass {
     breaker: Arc<Breaker>,
     era: Era,
+    /// The state that was entered when it was given.
+    pub(crate) entered: Option<BreakerState>,
     ended: bool,
 }
 

@@ -86,14 +86,27 @@ impl Load {
 
     /// One more until the returned is dropped, unless the cap is reached.
     pub(crate) fn take(self: &Arc<Self>, cap: Cap, caps: &Caps) -> Option<Taken> {
+        let taken = self.try_take(cap, caps);
+        if taken.is_none() {
+            self.note_overflow(cap);
+        }
+        taken
+    }
+
+    /// The same, for one that tries again: it is no overflow that the cap is reached.
+    pub(crate) fn try_take(self: &Arc<Self>, cap: Cap, caps: &Caps) -> Option<Taken> {
         let count = self.of(cap);
         let before = count.now.fetch_add(1, Ordering::AcqRel);
         if caps.of(cap).is_some_and(|most| before >= most) {
             count.now.fetch_sub(1, Ordering::AcqRel);
-            count.overflows.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Some(Taken { load: Arc::clone(self), cap })
+    }
+
+    /// A cap was in the way.
+    pub(crate) fn note_overflow(&self, cap: Cap) {
+        self.of(cap).overflows.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many now.

@@ -1,5 +1,6 @@
 //! Opening a connection.
 
+use crate::Protocol;
 use crate::endpoint::Endpoint;
 use portcullis_http::UpstreamFailure;
 use portcullis_wire::IoStream;
@@ -23,6 +24,11 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
+    /// What is spoken over what it opens.
+    pub(crate) fn protocol(&self) -> Protocol {
+        if self.http2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+
     /// Opens a stream within the limit: name, TCP, TLS. Never in clear where TLS is asked for.
     pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<IoStream, UpstreamFailure> {
         match timeout(self.limit, self.open_unbounded(endpoint)).await {

@@ -1,13 +1,16 @@
 //! Getting a connection: one that rests, one that is shared, or a new one.
 
-use crate::Protocol;
+use crate::caps::Cap;
 use crate::endpoint::{Endpoint, Level};
 use crate::lease::{Lease, Wire};
 use crate::outbound::Outcome;
 use crate::pool::{self, Kept};
+use crate::supervision::{Admission, Slot};
 use crate::upstream::Group;
+use crate::{Protocol, Upstream};
 use portcullis_http::{Framing, RequestHead, UpstreamFailure};
 use portcullis_wire::client::{ClientSettings, Http1Connection, Http2Connection};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
@@ -18,14 +21,14 @@ use tokio::time::timeout;
 /// # Errors
 /// [`UpstreamFailure`] where no connection is to be had; nothing was sent then.
 pub(crate) async fn lease(
-    group: &Group,
-    client: &ClientSettings,
+    upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
+    mut admission: Admission,
     head: &RequestHead,
     framing: Framing,
     reuse: bool,
 ) -> Result<Lease, UpstreamFailure> {
-    let began = Instant::now();
+    let (group, client, began) = (&*upstream.group, &*upstream.client, Instant::now());
     let in_flight = (endpoint.gauge(Level::InFlight), group.in_flight());
     let connected = match group.protocol {
         Protocol::Http1 => http1(group, client, endpoint, reuse).await,
@@ -33,9 +36,13 @@ pub(crate) async fn lease(
     };
     let begun = connected
         .and_then(|(connection, reused)| Ok((connection.begin(head, framing, client)?, reused)))
-        .inspect_err(|failure| endpoint.report(Outcome::Unreachable(*failure), began.elapsed()));
+        .inspect_err(|failure| {
+            let (outcome, took) = (Outcome::Unreachable(*failure), began.elapsed());
+            endpoint.report(outcome, took);
+            admission.report(endpoint, outcome, took);
+        });
     let (wire, reused) = begun?;
-    Ok(Lease::new(wire, endpoint, group.keep, reused, in_flight, began))
+    Ok(Lease::new(wire, endpoint, group.keep, reused, in_flight, admission, began))
 }
 
 async fn http1(
@@ -48,10 +55,56 @@ async fn http1(
         endpoint.note_reuse();
         return Ok((Connection::Http1(kept), true));
     }
+    let slot = match place(group, endpoint, reuse).await? {
+        Place::Free(slot) => slot,
+        Place::Kept(kept) => {
+            endpoint.note_reuse();
+            return Ok((Connection::Http1(kept), true));
+        }
+    };
     let io = group.connector.open(endpoint).await?;
     endpoint.note_connect();
     let connection = Box::new(Http1Connection::new(io, client));
-    Ok((Connection::Http1(Kept { connection, uses: 0, _open: endpoint.gauge(Level::Open) }), false))
+    let kept = Kept { connection, uses: 0, _open: endpoint.gauge(Level::Open), slot };
+    Ok((Connection::Http1(kept), false))
+}
+
+/// What to go on with where connections are counted.
+enum Place {
+    /// A new connection may be opened.
+    Free(Option<Slot>),
+    /// Another exchange has left one.
+    Kept(Kept),
+}
+
+/// A place for a new connection. Where there are as many as may be, the request waits for one, as long as connecting
+/// may take.
+async fn place(group: &Group, endpoint: &Arc<Endpoint>, reuse: bool) -> Result<Place, UpstreamFailure> {
+    let supervision = &group.supervision;
+    if let Ok(slot) = supervision.slot(endpoint) {
+        return Ok(Place::Free(slot));
+    }
+    let lasting = &supervision.lasting;
+    lasting.load.note_overflow(Cap::Connections);
+    pool::close_resting(lasting);
+    let pending = lasting.load.take(Cap::Pending, &supervision.caps);
+    let _pending = pending.ok_or(UpstreamFailure::Overflow)?;
+    let _waiting = reuse.then(|| pool::Waiting::new(endpoint));
+    let wait = async {
+        loop {
+            let mut freed = pin!(lasting.freed.notified());
+            // From here on nothing that is freed is missed.
+            freed.as_mut().enable();
+            if reuse && let Some(kept) = pool::take(endpoint) {
+                return Place::Kept(kept);
+            }
+            if let Ok(slot) = supervision.slot(endpoint) {
+                return Place::Free(slot);
+            }
+            freed.await;
+        }
+    };
+    timeout(group.connector.limit, wait).await.map_err(|_| UpstreamFailure::Overflow)
 }
 
 /// The shared connection, or a new one that is shared from then on; whoever comes while it is opened waits for it.

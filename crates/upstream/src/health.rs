@@ -5,6 +5,8 @@
 //! the benefit of the doubt, one that is added to a running upstream must pass a check before it gets requests (both
 //! as in Envoy, which holds back a whole cluster at the start instead). The first check settles it alone.
 
+pub(crate) mod check;
+
 use std::time::Duration;
 
 /// How often a check is made, and how many must agree.
@@ -105,8 +107,7 @@ impl Belief {
     /// How long to wait for the next check; `chance` is a random share of 1.
     pub(crate) fn wait(&self, pace: &CheckPace, chance: f64) -> Duration {
         let is_settled = self.health == Health::Healthy && self.contrary == 0;
-        let interval =
-            if is_settled { pace.interval } else { pace.unhealthy_interval.min(pace.interval) };
+        let interval = if is_settled { pace.interval } else { pace.unhealthy_interval.min(pace.interval) };
         let jitter = f64::from(pace.jitter_percent.min(100)) / 100.0 * chance.clamp(0.0, 1.0);
         interval.mul_f64(1.0 + jitter)
     }

@@ -3,6 +3,7 @@
 use crate::endpoint::{Endpoint, Gauge};
 use crate::outbound::Outcome;
 use crate::pool::{self, Kept};
+use crate::supervision::Admission;
 use bytes::Bytes;
 use portcullis_http::{BodyError, Frame, RequestHead, ResponseHead, UpstreamFailure};
 use portcullis_wire::client::Http2Call;
@@ -43,6 +44,9 @@ pub struct Lease {
     began: Instant,
     /// Whether the endpoint has heard how it went.
     reported: bool,
+    /// The request's body comes from the client, in the client's time.
+    awaits_client: bool,
+    admission: Admission,
     /// At the endpoint, and in all where that is of interest.
     _in_flight: (Gauge, Option<Gauge>),
 }
@@ -64,6 +68,7 @@ impl Lease {
         keep: Keep,
         reused: bool,
         in_flight: (Gauge, Option<Gauge>),
+        admission: Admission,
         began: Instant,
     ) -> Self {
         Lease {
@@ -74,14 +79,29 @@ impl Lease {
             answered: false,
             began,
             reported: false,
+            awaits_client: false,
+            admission,
             _in_flight: in_flight,
         }
     }
 
     fn report(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.reported, true) {
-            self.endpoint.report(outcome, self.began.elapsed());
+            let took = self.began.elapsed();
+            self.endpoint.report(outcome, took);
+            if outcome == Outcome::Failed(UpstreamFailure::Closed) && self.was_idle() {
+                // It closed a connection that idled, most likely, which says nothing of how it serves.
+                self.admission.report(&self.endpoint, Outcome::Cancelled, took);
+            } else {
+                self.admission.report(&self.endpoint, outcome, took);
+            }
         }
+    }
+
+    /// Says that the caller pushes a body that comes in its own time: how long the endpoint took is counted from its
+    /// end.
+    pub(crate) fn awaits_client(&mut self) {
+        self.awaits_client = self.admission.is_watched();
     }
 
     /// Host and port of the endpoint that was chosen.
@@ -99,12 +119,17 @@ impl Lease {
     /// Whether a request that ended in [`UpstreamFailure::Closed`] may be sent again: the connection had served
     /// before, nothing of an answer was heard, and sending it twice has the effect of sending it once.
     pub(crate) fn may_repeat(&self, head: &RequestHead) -> bool {
+        self.was_idle() && head.method.is_idempotent()
+    }
+
+    /// Whether nothing was heard on a connection that had served before.
+    fn was_idle(&self) -> bool {
         let heard = match &self.wire {
             Wire::Http1(kept) => kept.connection.heard(),
             Wire::Http2(..) => self.answered,
             Wire::Spent => true,
         };
-        self.reused && !heard && head.method.is_idempotent()
+        self.reused && !heard
     }
 
     /// Gives up on the connection, for others too where they share it.
@@ -200,6 +225,9 @@ impl Sink for Lease {
     }
 
     fn finish(&mut self) {
+        if self.awaits_client {
+            self.began = Instant::now();
+        }
         match &mut self.wire {
             Wire::Http1(kept) => kept.connection.finish(),
             Wire::Http2(call, _) => call.finish(),

@@ -58,9 +58,9 @@
 #![forbid(unsafe_code)]
 
 mod balance;
-mod condition;
 mod breaker;
 mod caps;
+mod condition;
 mod connect;
 mod connection;
 mod endpoint;
@@ -72,15 +72,27 @@ mod outlier;
 mod pool;
 mod settings;
 mod slow_start;
+mod status;
+mod supervision;
 mod tls;
 mod upstream;
 mod upstreams;
+mod watch;
 
 pub use balance::{StickyKey, StickyToken, hash_key};
+pub use breaker::{BreakerSettings, BreakerState, SlidingWindow};
+pub use caps::{Cap, Caps};
 pub use endpoint::EndpointStats;
+pub use health::check::{CheckKind, HealthCheckSettings};
+pub use health::{CheckPace, Health};
 pub use lease::Lease;
 pub use outbound::{Outbound, Outcome, Trail, Try};
-pub use settings::{Balance, EndpointSettings, Protocol, SettingsError, UpstreamSettings};
+pub use outlier::{EjectionCause, OutlierSettings};
+pub use settings::{
+    Balance, BreakerScope, CircuitBreakerSettings, EndpointSettings, Protocol, SettingsError,
+    UpstreamSettings,
+};
+pub use status::{EndpointStatus, UpstreamStatus, UpstreamTotals};
 pub use tls::{ClientIdentity, TlsSettings};
 pub use upstream::Upstream;
 pub use upstreams::{Upstreams, Watch};

@@ -1,9 +1,12 @@
 //! The endpoints of an upstream at one moment.
 
-use crate::balance::{Balancer, PeakEwma, Pick, StickyKey};
+use crate::balance::{Balancer, PeakEwma, Pick, StickyKey, Tally, WHOLE};
+use crate::condition;
 use crate::endpoint::Endpoint;
 use crate::{Balance, EndpointSettings, SettingsError, TlsSettings};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an upstream says of all its endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct Member {
 pub(crate) struct Members {
     list: Box<[Member]>,
     balancer: Balancer,
+    /// Whether too few are healthy, and after how many changes of health that was so.
+    panic: AtomicU64,
 }
 
 impl Members {
@@ -63,7 +68,7 @@ impl Members {
             list.push(Member { endpoint, weight: settings.weight.max(1), priority: settings.priority });
         }
         let balancer = Balancer::new(balance, &list, upstream, sticky);
-        Ok(Members { list: list.into(), balancer })
+        Ok(Members { list: list.into(), balancer, panic: AtomicU64::new(0) })
     }
 
     fn by_address(&self) -> std::collections::HashMap<Arc<str>, Arc<Endpoint>> {
@@ -74,6 +79,31 @@ impl Members {
     pub(crate) fn choose(&self, pick: &Pick<'_>) -> Option<&Arc<Endpoint>> {
         let index = self.balancer.choose(&self.list, pick)?;
         self.list.get(index).map(|member| &member.endpoint)
+    }
+
+    /// Whether less than so many percent are healthy, and whether that is news. Counted anew only after a change.
+    pub(crate) fn panics(&self, threshold: u8) -> (bool, bool) {
+        let (seen, changes) = (self.panic.load(Ordering::Relaxed), condition::changes());
+        if seen >> 1 == changes {
+            return (seen & 1 == 1, false);
+        }
+        let panics = self.is_panicking(threshold);
+        let before = self.panic.swap(changes << 1 | u64::from(panics), Ordering::Relaxed);
+        (panics, (before & 1 == 1) != panics)
+    }
+
+    /// Whether less than so many percent are healthy. As in Envoy there is no panic as long as the levels of priority
+    /// together can take all requests, however few are healthy in one of them.
+    pub(crate) fn is_panicking(&self, threshold: u8) -> bool {
+        let mut levels: BTreeMap<u32, Tally> = BTreeMap::new();
+        for member in &self.list {
+            let level = levels.entry(member.priority).or_default();
+            level.total += 1;
+            level.available += u64::from(member.endpoint.condition.is_healthy());
+        }
+        let capacity: u64 = levels.values().map(|level| u64::from(level.capacity())).sum();
+        let healthy: u64 = levels.values().map(|level| level.available).sum();
+        capacity < u64::from(WHOLE) && healthy * 100 < u64::from(threshold) * self.list.len() as u64
     }
 
     /// All of them, in the order of configuration.

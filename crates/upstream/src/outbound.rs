@@ -120,7 +120,9 @@ impl Upstream {
         framing: Framing,
         trail: &mut Trail,
     ) -> Result<Lease, UpstreamFailure> {
-        self.begin(outbound, framing, true, trail).await
+        let mut lease = self.begin(outbound, framing, true, trail).await?;
+        lease.awaits_client();
+        Ok(lease)
     }
 
     /// Sends a request with the whole of its body and reads the answer's head into `answer`; the lease then yields
@@ -166,13 +168,18 @@ impl Upstream {
             let tried_yet = tried.get(..attempt).unwrap_or_default();
             let pick =
                 Pick { tried: tried_yet, hash: outbound.hash, sticky: outbound.sticky, ..Pick::default() };
-            let Some(endpoint) = self.group.choose(&pick) else { break };
+            let (endpoint, admission) = match self.group.enter(&pick) {
+                Ok(entered) => entered,
+                // What became of the endpoints that were asked says more than that no other could be.
+                Err(why) if attempt == 0 => return Err(why),
+                Err(_) => break,
+            };
             if let Some(slot) = tried.get_mut(attempt) {
                 *slot = endpoint.id;
             }
             trail.begin(&endpoint.address);
-            match connection::lease(&self.group, &self.client, &endpoint, outbound.head, framing, reuse).await
-            {
+            let lease = connection::lease(self, &endpoint, admission, outbound.head, framing, reuse);
+            match lease.await {
                 Ok(lease) => return Ok(lease),
                 Err(why) => {
                     tracing::debug!(upstream = %self.name(), endpoint = %endpoint.address, why = why.as_str(), "no connection");

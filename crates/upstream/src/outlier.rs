@@ -178,9 +178,8 @@ impl Detector {
         now: u64,
     ) -> Option<Duration> {
         let _decision = self.lock();
-        let (count, out) = all.fold((0usize, 0usize), |(count, out), one| {
-            (count + 1, out + usize::from(one.is_ejected()))
-        });
+        let (count, out) =
+            all.fold((0usize, 0usize), |(count, out), one| (count + 1, out + usize::from(one.is_ejected())));
         let most = (count * usize::from(settings.max_ejection_percent.min(100)) / 100).max(1);
         if target.is_ejected() || out >= most {
             return None;

@@ -4,12 +4,13 @@
 //! runtime. A task of that runtime sweeps it while there is something in it.
 
 use crate::endpoint::{Endpoint, Gauge, Level};
+use crate::supervision::{Lasting, Slot};
 use portcullis_wire::client::{Http1Connection, Http2Connection};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -20,6 +21,13 @@ pub(crate) struct Kept {
     pub(crate) connection: Box<Http1Connection>,
     pub(crate) uses: u32,
     pub(crate) _open: Gauge,
+    pub(crate) slot: Option<Slot>,
+}
+
+impl Kept {
+    fn wanted(&self) -> Option<&Arc<Notify>> {
+        self.slot.as_ref().and_then(Slot::wanted)
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +56,8 @@ struct Shelf {
     opened: u64,
     /// Whoever opens the shared connection holds the one permit.
     opening: Arc<Semaphore>,
+    /// Requests of this thread that wait for a connection to rest.
+    waiting: usize,
 }
 
 impl Shelf {
@@ -58,6 +68,7 @@ impl Shelf {
             shared: None,
             opened: 0,
             opening: Arc::new(Semaphore::new(1)),
+            waiting: 0,
         }
     }
 
@@ -66,11 +77,17 @@ impl Shelf {
         if self.owner.strong_count() == 0 {
             return false;
         }
-        self.resting.retain_mut(|resting| resting.until > now && resting.kept.connection.is_quiet());
+        // Where a thread waits for a connection that may not be, one that rests here is in its way.
+        self.resting.retain_mut(|resting| {
+            resting.until > now && resting.kept.connection.is_quiet() && resting.kept.wanted().is_none()
+        });
         self.shared.take_if(|shared| {
             !shared.connection.is_open() || now.duration_since(shared.used) > shared.idle_limit
         });
-        !self.resting.is_empty() || self.shared.is_some() || self.opening.available_permits() == 0
+        !self.resting.is_empty()
+            || self.shared.is_some()
+            || self.opening.available_permits() == 0
+            || self.waiting > 0
     }
 }
 
@@ -108,8 +125,13 @@ pub(crate) fn take(endpoint: &Arc<Endpoint>) -> Option<Kept> {
     .flatten()
 }
 
-/// Lets a connection rest; the longest resting one goes where there would be too many.
+/// Lets a connection rest; the longest resting one goes where there would be too many. One that is in the way of others
+/// that wait for a place is closed, unless somebody here waits for it.
 pub(crate) fn put(endpoint: &Arc<Endpoint>, kept: Kept, limit: Duration, most: usize) {
+    let wanted = kept.wanted().cloned();
+    if wanted.is_some() && with_shelf(endpoint, |shelf| shelf.waiting) == Some(0) {
+        return;
+    }
     let resting = Resting { kept, until: Instant::now() + limit, _idle: endpoint.gauge(Level::Idle) };
     with_shelf(endpoint, |shelf| {
         shelf.resting.push_back(resting);
@@ -117,7 +139,32 @@ pub(crate) fn put(endpoint: &Arc<Endpoint>, kept: Kept, limit: Duration, most: u
             shelf.resting.pop_front();
         }
     });
+    wanted.iter().for_each(|freed| freed.notify_waiters());
     keep_swept();
+}
+
+/// Closes what rests of an upstream's connections on this thread.
+pub(crate) fn close_resting(lasting: &Lasting) {
+    let is_of = |resting: &Resting| resting.kept.slot.as_ref().is_some_and(|slot| slot.is_of(lasting));
+    with(|pool| {
+        pool.shelves.values_mut().for_each(|shelf| shelf.resting.retain(|resting| !is_of(resting)));
+    });
+}
+
+/// One more that waits on this thread for a connection to rest, until it is dropped.
+pub(crate) struct Waiting<'a>(&'a Arc<Endpoint>);
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(endpoint: &'a Arc<Endpoint>) -> Self {
+        with_shelf(endpoint, |shelf| shelf.waiting += 1);
+        Waiting(endpoint)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        with_shelf(self.0, |shelf| shelf.waiting = shelf.waiting.saturating_sub(1));
+    }
 }
 
 /// The shared connection and its generation, if it is open.

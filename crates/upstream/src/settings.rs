@@ -1,6 +1,6 @@
 //! What an upstream is told.
 
-use crate::{StickyKey, TlsSettings};
+use crate::{BreakerSettings, Caps, HealthCheckSettings, OutlierSettings, StickyKey, TlsSettings};
 use portcullis_wire::client::ClientSettings;
 use std::fmt;
 use std::time::Duration;
@@ -34,6 +34,31 @@ pub enum Protocol {
     Http1,
     /// HTTP/2: by ALPN over TLS, with prior knowledge in clear. Nothing else is spoken where it is refused.
     Http2,
+}
+
+/// What a breaker watches over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerScope {
+    /// Each endpoint has a breaker, and the upstream as a whole.
+    #[default]
+    Both,
+    /// The upstream as a whole.
+    Upstream,
+    /// Each endpoint.
+    Endpoint,
+}
+
+/// What keeps calls from an upstream that cannot bear them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CircuitBreakerSettings {
+    /// Caps of the upstream as a whole.
+    pub caps: Caps,
+    /// Caps of each endpoint; only those of connections and requests hold.
+    pub endpoint_caps: Caps,
+    /// When calls are refused for how those before them ended.
+    pub breaker: Option<BreakerSettings>,
+    /// What that watches over.
+    pub scope: BreakerScope,
 }
 
 /// One server of an upstream.
@@ -98,11 +123,22 @@ pub struct UpstreamSettings {
     /// Exchanges after which an HTTP/1 connection is closed. Bounds what a poisoned connection can do, and lets
     /// a load balancer before the endpoint spread connections anew.
     pub max_uses: u32,
+    /// Active checks.
+    pub health_check: Option<HealthCheckSettings>,
+    /// Passive ejection.
+    pub outlier_detection: Option<OutlierSettings>,
+    /// Caps and breakers.
+    pub circuit_breaker: CircuitBreakerSettings,
+    /// How long an endpoint that was added, or came back, takes to get all of its weight; zero for no time.
+    pub slow_start: Duration,
+    /// The share of healthy endpoints, in percent, below which health is not regarded: too few would have to bear what
+    /// all did. 0 regards it always.
+    pub panic_threshold: u8,
 }
 
 impl UpstreamSettings {
     /// Settings with the defaults: round robin, HTTP/1.1 in clear, 3 s to connect, 64 idle connections for 30 s
-    /// each, 1000 exchanges a connection.
+    /// each, 1000 exchanges a connection; no checks, ejection, caps or breakers, and a panic below 50 % healthy endpoints.
     #[must_use]
     pub fn new(name: impl Into<String>, endpoints: Vec<EndpointSettings>) -> Self {
         UpstreamSettings {
@@ -117,6 +153,11 @@ impl UpstreamSettings {
             max_idle_connections: 64,
             idle_connection_timeout: Duration::from_secs(30),
             max_uses: 1000,
+            health_check: None,
+            outlier_detection: None,
+            circuit_breaker: CircuitBreakerSettings::default(),
+            slow_start: Duration::ZERO,
+            panic_threshold: 50,
         }
     }
 }

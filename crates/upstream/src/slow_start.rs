@@ -59,7 +59,8 @@ mod tests {
         assert_eq!(start.share(WINDOW, 0), WHOLE, "never begun");
         start.begin(0);
         assert!(start.is_warming());
-        for (now, share) in [(0, 100), (1_000, 100), (3_000, 100), (6_000, 200), (15_000, 500), (29_999, 999)] {
+        for (now, share) in [(0, 100), (1_000, 100), (3_000, 100), (6_000, 200), (15_000, 500), (29_999, 999)]
+        {
             assert_eq!(start.share(WINDOW, now), share, "at {now} ms");
         }
         assert_eq!(start.share(WINDOW, 30_000), WHOLE);

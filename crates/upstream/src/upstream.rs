@@ -1,17 +1,23 @@
 //! A named group of endpoints.
 
 use crate::balance::{Pick, StickyKey, StickyToken};
+use crate::condition::now;
 use crate::connect::Connector;
 use crate::endpoint::{Counters, Endpoint, Gauge, Level};
 use crate::lease::Keep;
 use crate::members::{Members, Terms};
+use crate::supervision::{Admission, Supervision};
 use crate::{
     Balance, EndpointSettings, EndpointStats, Protocol, SettingsError, TlsSettings, UpstreamSettings,
 };
+use crate::{slow_start, watch};
 use arc_swap::ArcSwap;
+use portcullis_http::UpstreamFailure;
 use portcullis_wire::client::ClientSettings;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// A named group of endpoints that serve the same. Clones share all state.
@@ -36,15 +42,15 @@ pub(crate) struct Group {
     pub(crate) connector: Connector,
     members: ArcSwap<Members>,
     pub(crate) keep: Keep,
+    pub(crate) supervision: Supervision,
 }
 
-impl Group {
-    /// The endpoint for one try.
-    pub(crate) fn choose(&self, pick: &Pick<'_>) -> Option<Arc<Endpoint>> {
-        let in_flight = self.load.as_ref().map_or(0, |load| load.in_flight());
-        self.members.load().choose(&Pick { in_flight, ..*pick }).cloned()
-    }
+/// Endpoints that may refuse a call before it is given up.
+const MAX_REFUSALS: usize = 8;
+/// Endpoints that warm up and may be passed over for one try.
+const MAX_PASSED_OVER: usize = 3;
 
+impl Group {
     /// Counts an exchange as under way until the answer is dropped.
     pub(crate) fn in_flight(&self) -> Option<Gauge> {
         self.load.as_ref().map(|load| load.gauge(Level::InFlight))
@@ -53,6 +59,87 @@ impl Group {
     fn terms(&self) -> Terms<'_> {
         let Group { name, balance, tls, sticky, .. } = self;
         Terms { upstream: name, balance: *balance, tls: tls.as_ref(), sticky: sticky.as_ref() }
+    }
+
+    /// Its endpoints as they are now.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+
+    /// The endpoint for one try, and leave to ask it.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure::NoEndpoint`] where none is left; [`UpstreamFailure::CircuitOpen`] and
+    /// [`UpstreamFailure::Overflow`] where calls are refused.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        pick: &Pick<'_>,
+    ) -> Result<(Arc<Endpoint>, Admission), UpstreamFailure> {
+        let mut admission = Admission::of(self)?;
+        let members = self.members.load();
+        let (panic, is_news) = members.panics(self.supervision.panic_threshold);
+        if is_news {
+            self.tell_panic(panic);
+        }
+        let mut tried: SmallVec<[u64; 4]> = SmallVec::from_slice(pick.tried);
+        let in_flight = self.load.as_ref().map_or(0, |load| load.in_flight());
+        let mut failure = UpstreamFailure::NoEndpoint;
+        for _ in 0..MAX_REFUSALS {
+            let pick = Pick { tried: &tried, in_flight, panic, ..*pick };
+            let Some(endpoint) = self.choose(&members, &pick) else { break };
+            match admission.enter(&endpoint) {
+                Ok(()) => return Ok((endpoint, admission)),
+                Err(why) => {
+                    tried.push(endpoint.id);
+                    failure = why;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// An endpoint that warms up is passed over for another as often as its share says. Requests of one hash move to it
+    /// once, and a client that has a token for it is known to it.
+    fn choose(&self, members: &Members, pick: &Pick<'_>) -> Option<Arc<Endpoint>> {
+        let first = members.choose(pick)?;
+        if !first.condition.is_warming() || pick.sticky.is_some() {
+            return Some(Arc::clone(first));
+        }
+        let (mut chosen, mut passed_over): (_, SmallVec<[u64; 4]>) =
+            (first, SmallVec::from_slice(pick.tried));
+        let whole = slow_start::WHOLE;
+        let of_hash = |hash: u64| u32::try_from((hash >> 32) % u64::from(whole)).unwrap_or(0);
+        let draw = pick.hash.map_or_else(|| fastrand::u32(..whole), of_hash);
+        for _ in 0..MAX_PASSED_OVER {
+            let share = chosen.condition.slow_start.share(self.supervision.slow_start, now());
+            if draw < share {
+                return Some(Arc::clone(chosen));
+            }
+            passed_over.push(chosen.id);
+            match members.choose(&Pick { tried: &passed_over, ..*pick }) {
+                Some(next) if next.condition.is_available(pick.panic) => chosen = next,
+                _ => break,
+            }
+        }
+        // All that are left warm up: their shares are of each other.
+        Some(Arc::clone(first))
+    }
+
+    #[cold]
+    fn tell_panic(&self, panic: bool) {
+        let upstream = &self.name;
+        if panic {
+            tracing::warn!(%upstream, "too few endpoints are healthy: health is not regarded");
+        } else {
+            tracing::info!(%upstream, "enough endpoints are healthy again");
+        }
+    }
+
+    /// Takes endpoints in; those that come to others may have to prove themselves.
+    fn join(&self, members: &Members, late: bool) {
+        for endpoint in members.iter() {
+            endpoint.condition.join(late, self.supervision.health_check.is_some());
+        }
     }
 }
 
@@ -64,10 +151,11 @@ impl Upstream {
     /// # Errors
     /// [`SettingsError`] where the settings make no upstream; `previous` is as it was then.
     pub fn new(settings: UpstreamSettings, previous: Option<&Upstream>) -> Result<Self, SettingsError> {
+        let previous = previous.map(|upstream| &*upstream.group);
+        let supervision = Supervision::new(&settings, previous.map(|group| &group.supervision));
         let UpstreamSettings { name, endpoints, balance, protocol, tls, sticky, .. } = settings;
-        let previous = previous
-            .map(|upstream| &*upstream.group)
-            .filter(|group| group.name == name && group.protocol == protocol && group.tls == tls);
+        let previous =
+            previous.filter(|group| group.name == name && group.protocol == protocol && group.tls == tls);
         let config = match (&tls, previous) {
             (None, _) => None,
             // Its sessions can be resumed.
@@ -97,7 +185,9 @@ impl Upstream {
                 limit: settings.idle_connection_timeout,
                 uses: settings.max_uses,
             },
+            supervision,
         };
+        group.join(&group.members(), known.is_some_and(|known| known.iter().next().is_some()));
         Ok(Upstream { group: Arc::new(group), client: Arc::new(settings.client) })
     }
 
@@ -118,12 +208,20 @@ impl Upstream {
         let group = &*self.group;
         let known = group.members.load();
         let members = Members::new(group.terms(), endpoints, Some(&known))?;
+        group.join(&members, known.iter().next().is_some());
         group.members.store(Arc::new(members));
+        group.supervision.activate(&group.members());
         Ok(())
     }
 
-    /// Starts its background work.
-    pub(crate) fn watch(&self, _tasks: &mut JoinSet<()>) {}
+    /// Puts its settings in force for its endpoints, and starts its background work.
+    pub(crate) fn watch(&self, tasks: &mut JoinSet<()>, checks: &Arc<Semaphore>) {
+        let supervision = &self.group.supervision;
+        supervision.activate(&self.group.members());
+        if supervision.health_check.is_some() || supervision.outlier.is_some() {
+            tasks.spawn(watch::watch(Arc::clone(&self.group), Arc::clone(checks)));
+        }
+    }
 
     /// What a client is to bring along so that its next request goes to this endpoint (host and port), where the upstream
     /// has such tokens.

@@ -1,7 +1,10 @@
 //! All upstreams of one configuration.
 
+use crate::watch::MAX_CHECKS;
 use crate::{SettingsError, Upstream, UpstreamSettings};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// All upstreams of one configuration, by name. Built for each snapshot from the snapshot before, it carries pools,
@@ -54,9 +57,9 @@ impl Upstreams {
     /// Starts what has to happen without a request: to be called on the event loop that is to do it.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, checks) = (JoinSet::new(), Arc::new(Semaphore::new(MAX_CHECKS)));
         for upstream in self.iter() {
-            upstream.watch(&mut tasks);
+            upstream.watch(&mut tasks, &checks);
         }
         Watch(tasks)
     }

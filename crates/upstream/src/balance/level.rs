@@ -83,7 +83,7 @@ impl Level {
     /// The sum of the weights of those that can be had.
     pub(super) fn available(&self, members: &[Member]) -> u64 {
         let members = self.list.iter().filter_map(|index| members.get(*index as usize));
-        let available = members.filter(|member| member.endpoint.condition.is_available());
+        let available = members.filter(|member| member.endpoint.condition.is_available(false));
         available.map(|member| u64::from(member.weight)).sum()
     }
 

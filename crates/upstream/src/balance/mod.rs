@@ -20,7 +20,8 @@ use crate::Balance;
 use crate::condition;
 use crate::members::Member;
 use level::{Call, Level};
-use priority::{Census, WHOLE};
+use priority::Census;
+pub(crate) use priority::{Tally, WHOLE};
 use std::collections::BTreeMap;
 use sticky::Tokens;
 
@@ -35,6 +36,8 @@ pub(crate) struct Pick<'a> {
     pub(crate) sticky: Option<StickyToken>,
     /// Requests of the upstream that are under way, where loads are bounded.
     pub(crate) in_flight: usize,
+    /// Too few endpoints are healthy for their health to matter.
+    pub(crate) panic: bool,
 }
 
 impl Pick<'_> {
@@ -79,9 +82,13 @@ impl Balancer {
 
     /// The index of a member that was not tried: of one that is available, where there is any.
     pub(crate) fn choose(&self, members: &[Member], pick: &Pick<'_>) -> Option<usize> {
-        let untried = |index: usize| members.get(index).is_some_and(|member| pick.is_untried(member));
+        let untried = |index: usize| {
+            let permitted = |m: &Member| m.endpoint.condition.is_permitted(pick.panic);
+            members.get(index).is_some_and(|m| pick.is_untried(m) && permitted(m))
+        };
         let good = |index: usize| {
-            members.get(index).is_some_and(|m| pick.is_untried(m) && m.endpoint.condition.is_available())
+            let available = |m: &Member| m.endpoint.condition.is_available(pick.panic);
+            members.get(index).is_some_and(|m| pick.is_untried(m) && available(m))
         };
         let named = pick.sticky.and_then(|token| self.tokens.as_ref()?.find(token));
         if let Some(index) = named.filter(|index| good(*index)) {

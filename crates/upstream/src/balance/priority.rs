@@ -21,7 +21,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// How much of all requests the level can take, out of [`WHOLE`].
-    fn capacity(self) -> u32 {
+    pub(crate) fn capacity(self) -> u32 {
         let scaled = u128::from(self.available) * u128::from(WHOLE) * OVERPROVISIONING;
         let capacity = scaled / (u128::from(self.total).max(1) * 100);
         u32::try_from(capacity).unwrap_or(u32::MAX).min(WHOLE)

@@ -74,7 +74,8 @@ fn probes_close_it() {
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     assert_eq!(breaker.pass(WAIT).unwrap_err().retry_after, PROBES_UNDER_WAY);
     assert!(!breaker.is_passable(WAIT));
-    let states: Vec<_> = probes.into_iter().enumerate().map(|(at, probe)| probe.end(at == 1, QUICK, WAIT)).collect();
+    let states: Vec<_> =
+        probes.into_iter().enumerate().map(|(at, probe)| probe.end(at == 1, QUICK, WAIT)).collect();
     assert_eq!(states, [None, None, Some(BreakerState::Closed)], "one of three is less than half");
     assert_eq!(call(&breaker, true, WAIT), None, "the failures of before are forgotten");
 }

@@ -144,9 +144,7 @@ impl Checker {
             return self.connector.open(endpoint).await.map(drop).map_err(Fault::from);
         }
         let kept = match self.kept.take() {
-            Some(Link::Http1(mut connection)) => {
-                connection.is_quiet().then_some(Link::Http1(connection))
-            }
+            Some(Link::Http1(mut connection)) => connection.is_quiet().then_some(Link::Http1(connection)),
             Some(Link::Http2(connection)) => connection.is_open().then_some(Link::Http2(connection)),
             None => None,
         };
@@ -271,7 +269,9 @@ async fn exchange(call: &mut impl Call, body: Option<Bytes>) -> Result<Answer, U
     let (mut body, mut ended, mut head) = (body, false, ResponseHead::default());
     poll_fn(|cx| {
         if !ended {
-            if body.is_some() && let Poll::Ready(ready) = call.poll_ready(cx) {
+            if body.is_some()
+                && let Poll::Ready(ready) = call.poll_ready(cx)
+            {
                 // An endpoint that takes nothing may have answered all the same.
                 let body = body.take().filter(|_| ready.is_ok());
                 body.into_iter().for_each(|body| call.push(Frame::Data(body)));

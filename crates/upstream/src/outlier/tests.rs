@@ -33,15 +33,13 @@ fn gateway_errors_are_a_run_of_their_own() {
     assert_eq!(one.note(Sample::GatewayError, &settings), None);
     assert_eq!(one.note(Sample::ServerError, &settings), None, "a 500 is no gateway error");
     assert_eq!(one.note(Sample::GatewayError, &settings), None);
-    assert_eq!(
-        one.note(Sample::GatewayError, &settings),
-        Some(EjectionCause::ConsecutiveGatewayFailure)
-    );
+    assert_eq!(one.note(Sample::GatewayError, &settings), Some(EjectionCause::ConsecutiveGatewayFailure));
 }
 
 #[test]
 fn ejections_grow_up_to_the_longest_and_are_forgiven() {
-    let settings = OutlierSettings { max_ejection_time: Duration::from_secs(100), ..OutlierSettings::default() };
+    let settings =
+        OutlierSettings { max_ejection_time: Duration::from_secs(100), ..OutlierSettings::default() };
     let (all, detector) = (endpoints(2), Detector::default());
     let mut now = 0;
     for seconds in [30, 60, 90, 100, 100] {
@@ -75,7 +73,8 @@ fn one_of_a_few_may_always_go() {
     let settings = OutlierSettings::default();
     for count in 1..19 {
         let (all, detector) = (endpoints(count), Detector::default());
-        let ejected = all.iter().filter(|one| detector.eject(one, all.iter(), &settings, 0).is_some()).count();
+        let ejected =
+            all.iter().filter(|one| detector.eject(one, all.iter(), &settings, 0).is_some()).count();
         assert_eq!(ejected, 1, "of {count}");
     }
     let (all, detector) = (endpoints(20), Detector::default());
@@ -191,7 +190,8 @@ proptest! {
 
 #[test]
 fn the_cap_holds_among_threads() {
-    let settings = OutlierSettings { consecutive_5xx: 1, max_ejection_percent: 30, ..OutlierSettings::default() };
+    let settings =
+        OutlierSettings { consecutive_5xx: 1, max_ejection_percent: 30, ..OutlierSettings::default() };
     let (all, detector) = (endpoints(10), Detector::default());
     std::thread::scope(|scope| {
         for _ in 0..8 {
