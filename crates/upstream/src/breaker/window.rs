@@ -147,7 +147,7 @@ struct Piece {
 /// A circle of pieces of time. A piece begins when its first call ends.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    pieces: [Piece; PIECES as usize],
+    pieces: Box<[Piece]>,
     /// In milliseconds.
     length: u64,
     /// Whoever begins a piece.
@@ -157,7 +157,11 @@ pub(crate) struct Pieces {
 impl Pieces {
     fn new(span: Duration) -> Self {
         let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Pieces { pieces: Default::default(), length: (span / PIECES).max(1), beginning: Mutex::default() }
+        Pieces {
+            pieces: (0..PIECES).map(|_| Piece::default()).collect(),
+            length: (span / PIECES).max(1),
+            beginning: Mutex::default(),
+        }
     }
 
     fn number(&self, now: u64) -> u64 {
