@@ -157,12 +157,18 @@ pub enum UpstreamFailure {
     Tls,
     /// It closed or reset the connection before it answered.
     Closed,
+    /// It says that it has done nothing of the request (HTTP/2's `REFUSED_STREAM`, or `GOAWAY` before the stream).
+    Refused,
     /// Its answer is no HTTP, or ambiguous.
     Protocol,
     /// Connecting took too long.
     ConnectTimeout,
+    /// The TLS handshake took too long.
+    TlsTimeout,
     /// The answer took too long.
     ResponseTimeout,
+    /// One try took too long, and was the last.
+    TryTimeout,
     /// Its answer is larger than the route allows.
     TooLarge,
     /// There is no endpoint to ask.
@@ -186,9 +192,12 @@ impl UpstreamFailure {
             UpstreamFailure::Connect => "connect",
             UpstreamFailure::Tls => "tls",
             UpstreamFailure::Closed => "closed",
+            UpstreamFailure::Refused => "refused_stream",
             UpstreamFailure::Protocol => "protocol",
             UpstreamFailure::ConnectTimeout => "connect_timeout",
+            UpstreamFailure::TlsTimeout => "tls_timeout",
             UpstreamFailure::ResponseTimeout => "response_timeout",
+            UpstreamFailure::TryTimeout => "per_try_timeout",
             UpstreamFailure::TooLarge => "too_large",
             UpstreamFailure::NoEndpoint => "no_endpoint",
             UpstreamFailure::Exhausted => "exhausted",
@@ -205,7 +214,10 @@ impl UpstreamFailure {
             | UpstreamFailure::Exhausted
             | UpstreamFailure::CircuitOpen { .. }
             | UpstreamFailure::Overflow => 503,
-            UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout => 504,
+            UpstreamFailure::ConnectTimeout
+            | UpstreamFailure::TlsTimeout
+            | UpstreamFailure::ResponseTimeout
+            | UpstreamFailure::TryTimeout => 504,
             _ => 502,
         }
     }

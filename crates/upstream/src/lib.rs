@@ -70,6 +70,7 @@ mod members;
 mod outbound;
 mod outlier;
 mod pool;
+mod retry;
 mod settings;
 mod slow_start;
 mod status;
