@@ -342,9 +342,12 @@ impl Rejection {
             | Rejection::Upstream(UpstreamFailure::Exhausted) => "overloaded",
             Rejection::LimitUnavailable => "limit_unavailable",
             Rejection::Contract(_) | Rejection::ContentCoding { .. } => "contract",
-            Rejection::Upstream(UpstreamFailure::ConnectTimeout | UpstreamFailure::ResponseTimeout) => {
-                "upstream_timeout"
-            }
+            Rejection::Upstream(
+                UpstreamFailure::ConnectTimeout
+                | UpstreamFailure::TlsTimeout
+                | UpstreamFailure::ResponseTimeout
+                | UpstreamFailure::TryTimeout,
+            ) => "upstream_timeout",
             Rejection::Upstream(
                 UpstreamFailure::NoEndpoint | UpstreamFailure::CircuitOpen { .. } | UpstreamFailure::Overflow,
             ) => "upstream_unavailable",

@@ -30,9 +30,15 @@ pub(crate) async fn lease(
 ) -> Result<Lease, UpstreamFailure> {
     let (group, client, began) = (&*upstream.group, &*upstream.client, Instant::now());
     let in_flight = (endpoint.gauge(Level::InFlight), group.in_flight());
-    let connected = match group.protocol {
-        Protocol::Http1 => http1(group, client, endpoint, reuse).await,
-        Protocol::Http2 => http2(group, endpoint).await,
+    let connecting = async {
+        match group.protocol {
+            Protocol::Http1 => http1(group, client, endpoint, reuse).await,
+            Protocol::Http2 => http2(group, endpoint).await,
+        }
+    };
+    let connected = match upstream.retry.per_try_timeout {
+        None => connecting.await,
+        Some(limit) => timeout(limit, connecting).await.unwrap_or(Err(UpstreamFailure::ConnectTimeout)),
     };
     let begun = connected
         .and_then(|(connection, reused)| Ok((connection.begin(head, framing, client)?, reused)))

@@ -127,6 +127,11 @@ impl Endpoint {
         self.counters.reuses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Exchanges that were begun with it.
+    pub(crate) fn tries(&self) -> u64 {
+        self.counters.connects.load(Ordering::Relaxed) + self.counters.reuses.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note_repeat(&self) {
         self.counters.repeats.fetch_add(1, Ordering::Relaxed);
     }

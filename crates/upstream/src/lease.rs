@@ -5,11 +5,11 @@ use crate::outbound::Outcome;
 use crate::pool::{self, Kept};
 use crate::supervision::Admission;
 use bytes::Bytes;
-use portcullis_http::{BodyError, Frame, RequestHead, ResponseHead, UpstreamFailure};
+use portcullis_http::{BodyError, Frame, ResponseHead, UpstreamFailure};
 use portcullis_wire::client::Http2Call;
 use portcullis_wire::{Call, Sink, SinkError, Source};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 /// A buffered body is pushed in pieces of this size: the response's deadline begins with the last of them.
@@ -116,14 +116,9 @@ impl Lease {
         self.reused
     }
 
-    /// Whether a request that ended in [`UpstreamFailure::Closed`] may be sent again: the connection had served
-    /// before, nothing of an answer was heard, and sending it twice has the effect of sending it once.
-    pub(crate) fn may_repeat(&self, head: &RequestHead) -> bool {
-        self.was_idle() && head.method.is_idempotent()
-    }
-
-    /// Whether nothing was heard on a connection that had served before.
-    fn was_idle(&self) -> bool {
+    /// Whether nothing was heard on a connection that had served before. Its end then says no more than that it was
+    /// closed while it was idle, most likely.
+    pub(crate) fn was_idle(&self) -> bool {
         let heard = match &self.wire {
             Wire::Http1(kept) => kept.connection.heard(),
             Wire::Http2(..) => self.answered,
@@ -138,6 +133,18 @@ impl Lease {
         if let Wire::Http2(_, generation) = self.wire {
             pool::unshare(&self.endpoint, generation);
         }
+    }
+
+    /// Gives up on an exchange that has taken too long.
+    pub(crate) fn fail(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
+        self.report(Outcome::Failed(failure));
+        failure
+    }
+
+    /// Gives up an answer. Where all of it has come already, its connection is still good.
+    pub(crate) fn discard(mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(_))) = self.poll_frame(&mut cx) {}
     }
 
     /// Sends the whole body and reads the answer's head, both at the same time: an upstream may answer before it has

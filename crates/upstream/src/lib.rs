@@ -5,9 +5,9 @@
 //! and hands out a [`Lease`]: the exchange on that connection, as [`portcullis_wire::Call`]. Dropping the lease gives
 //! the connection back to the pool if the exchange ended cleanly, and closes it otherwise.
 //!
-//! - [`Upstream::send`] is for requests whose body is at hand, or that have none: it also repeats, once, an idempotent
-//!   request that a *reused* connection lost before a byte of the answer was heard, for then the upstream most likely
-//!   closed a connection that had idled. Nothing else is ever sent twice.
+//! - [`Upstream::send`] is for requests whose body is at hand, or that have none: what fails is tried again as the
+//!   [`RetryPolicy`] says. Besides it repeats, once, an idempotent request that a *reused* connection lost before a byte of
+//!   the answer was heard, for then the upstream most likely closed a connection that had idled.
 //! - [`Upstream::start`] is for bodies that stream: the caller pumps the body into the lease and asks it for the
 //!   answer at the same time.
 //!
@@ -16,7 +16,7 @@
 //! no error yet, since nothing was sent: the next endpoint is asked, three at most, and the one that failed is put
 //! aside for a second. TLS that fails never falls back to clear text.
 //!
-//! Within: [`Outbound`] goes through the tries of `outbound.rs`; each asks `balance` for one of the upstream's
+//! Within: [`Outbound`] goes through the `tries`, on a `retry::Course`; each asks `balance` for one of the upstream's
 //! `members`, takes or opens a `connection`, and reports its [`Outcome`] to the endpoint, whose `condition` the next
 //! choice goes by. [`Trail`] tells the caller what was tried.
 //!
@@ -76,6 +76,7 @@ mod slow_start;
 mod status;
 mod supervision;
 mod tls;
+mod tries;
 mod upstream;
 mod upstreams;
 mod watch;
@@ -87,8 +88,9 @@ pub use endpoint::EndpointStats;
 pub use health::check::{CheckKind, HealthCheckSettings};
 pub use health::{CheckPace, Health};
 pub use lease::Lease;
-pub use outbound::{Outbound, Outcome, Trail, Try};
+pub use outbound::{Deadline, Outbound, Outcome, Trail, Try};
 pub use outlier::{EjectionCause, OutlierSettings};
+pub use retry::{Backoff, BudgetSettings, Conditions, Denied, Hedge, RetryOn, RetryPolicy};
 pub use settings::{
     Balance, BreakerScope, CircuitBreakerSettings, EndpointSettings, Protocol, SettingsError,
     UpstreamSettings,

@@ -1,16 +1,13 @@
 //! One request on its way out: what is sent, and the tries that it takes.
 
+use crate::StickyToken;
 use crate::balance::Pick;
-use crate::lease::{Lease, Outgoing};
-use crate::{StickyToken, Upstream, connection};
-use bytes::Bytes;
-use portcullis_http::{Framing, RequestHead, ResponseHead, UpstreamFailure};
+use crate::retry::Denied;
+use portcullis_http::{RequestHead, ResponseHead, UpstreamFailure};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Endpoints that one call may try to connect to.
-const MAX_ATTEMPTS: usize = 3;
 
 /// How one try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,43 +43,72 @@ pub struct Try {
     pub outcome: Option<Outcome>,
     /// From the choice of the endpoint to the head of the answer, or the failure.
     pub duration: Duration,
+    /// Whether it was made while another try was under way.
+    pub hedge: bool,
     began: Instant,
 }
 
 /// The tries of one request, in their order. It is filled as they happen: of a call that is dropped, it tells how far
 /// that had come.
 #[derive(Clone, Debug, Default)]
-pub struct Trail(SmallVec<[Try; 1]>);
+pub struct Trail {
+    tries: SmallVec<[Try; 1]>,
+    /// Why there was no further try, where there could have been one.
+    pub(crate) denied: Option<Denied>,
+}
 
 impl Trail {
     /// The tries.
     #[must_use]
     pub fn tries(&self) -> &[Try] {
-        &self.0
+        &self.tries
     }
 
-    /// The endpoint that was asked last.
+    /// The endpoint whose outcome counts: that of the last try which was not given up for another.
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
-        self.0.last().map(|last| &*last.endpoint)
+        let given_up = |one: &&Try| one.outcome == Some(Outcome::Cancelled);
+        let last = self.tries.iter().rev().find(|one| !given_up(one)).or(self.tries.last());
+        last.map(|last| &*last.endpoint)
     }
 
-    fn begin(&mut self, endpoint: &Arc<str>) {
+    /// Why the last try was not followed by another, where it could have been.
+    #[must_use]
+    pub fn denied(&self) -> Option<Denied> {
+        self.denied
+    }
+
+    /// Begins a try; its place.
+    pub(crate) fn begin(&mut self, endpoint: &Arc<str>, hedge: bool) -> usize {
         let endpoint = Arc::clone(endpoint);
-        self.0.push(Try { endpoint, outcome: None, duration: Duration::ZERO, began: Instant::now() });
+        let began = Instant::now();
+        self.tries.push(Try { endpoint, outcome: None, duration: Duration::ZERO, hedge, began });
+        self.tries.len() - 1
     }
 
     /// Ends the try under way with what came of waiting for the head of the answer.
     pub fn note(&mut self, result: &Result<(), UpstreamFailure>, answer: &ResponseHead) {
-        self.end(Outcome::of(result, answer));
+        self.end(self.tries.len().saturating_sub(1), Outcome::of(result, answer));
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        if let Some(last) = self.0.last_mut() {
-            last.duration = last.began.elapsed();
-            last.outcome = Some(outcome);
+    /// Ends the try at this place.
+    pub(crate) fn end(&mut self, at: usize, outcome: Outcome) {
+        if let Some(one) = self.tries.get_mut(at) {
+            one.duration = one.began.elapsed();
+            one.outcome = Some(outcome);
         }
     }
+}
+
+/// When a request's time is over, and in which fields the endpoint is told how much of it is left.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline<'a> {
+    /// When it is over.
+    pub at: Instant,
+    /// The field that says it in milliseconds.
+    pub field: Option<&'a str>,
+    /// Whether `grpc-timeout` says it.
+    pub grpc: bool,
 }
 
 /// One request to be sent, and what its endpoint is chosen by.
@@ -96,110 +122,53 @@ pub struct Outbound<'a> {
     /// Names the endpoint that the client was sent to before. Where there is no such endpoint any more, or it is not
     /// available, another is chosen.
     pub sticky: Option<StickyToken>,
+    /// When its time is over. Nothing is cut off by it: whoever sends the request does that; but what could not be done
+    /// in time is not begun.
+    pub deadline: Option<Deadline<'a>>,
 }
 
 impl<'a> Outbound<'a> {
     /// A request that any endpoint may answer.
     #[must_use]
     pub fn new(head: &'a RequestHead) -> Self {
-        Outbound { head, hash: None, sticky: None }
-    }
-}
-
-impl Upstream {
-    /// Begins an exchange whose request body, framed so, the caller will push into the lease while it asks it for the
-    /// answer. Nothing is repeated: for a request without a body, or with one at hand, [`Upstream::send`] is better.
-    ///
-    /// Bounded by three times the connect timeout.
-    ///
-    /// # Errors
-    /// [`UpstreamFailure`] where no connection is to be had; the last one's.
-    pub async fn start(
-        &self,
-        outbound: &Outbound<'_>,
-        framing: Framing,
-        trail: &mut Trail,
-    ) -> Result<Lease, UpstreamFailure> {
-        let mut lease = self.begin(outbound, framing, true, trail).await?;
-        lease.awaits_client();
-        Ok(lease)
+        Outbound { head, hash: None, sticky: None, deadline: None }
     }
 
-    /// Sends a request with the whole of its body and reads the answer's head into `answer`; the lease then yields
-    /// the answer's body. `None` sends no body and no `Content-Length`; an empty body sends a length of 0.
-    ///
-    /// An idempotent request that a reused connection loses before any of the answer is heard is sent once more,
-    /// over a new connection.
-    ///
-    /// # Errors
-    /// [`UpstreamFailure`]; nothing of the exchange is left then.
-    pub async fn send(
-        &self,
-        outbound: &Outbound<'_>,
-        body: Option<&Bytes>,
-        answer: &mut ResponseHead,
-        trail: &mut Trail,
-    ) -> Result<Lease, UpstreamFailure> {
-        let framing = body.map_or(Framing::None, |body| Framing::Length(body.len() as u64));
-        let mut lease = self.begin(outbound, framing, true, trail).await?;
-        match transact(&mut lease, body, answer, trail).await {
-            Ok(()) => return Ok(lease),
-            Err(UpstreamFailure::Closed) if lease.may_repeat(outbound.head) => {}
-            Err(failure) => return Err(failure),
+    /// What an endpoint for it is chosen by, beside those that were tried.
+    pub(crate) fn pick<'t>(&self, tried: &'t [u64]) -> Pick<'t> {
+        Pick { tried, hash: self.hash, sticky: self.sticky, ..Pick::default() }
+    }
+
+    /// What is left of its time.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The head as an endpoint gets it now: it is told how much time is left for it.
+    pub(crate) fn told(&self) -> Cow<'a, RequestHead> {
+        let told = self.deadline.filter(|deadline| deadline.grpc || deadline.field.is_some());
+        let (Some(deadline), Some(left)) = (told, self.left()) else { return Cow::Borrowed(self.head) };
+        let mut head = self.head.clone();
+        // At least one, since nothing would be no deadline to some.
+        let millis = left.as_millis().max(1);
+        if let Some(field) = deadline.field {
+            write(&mut head, field, &millis.to_string());
         }
-        tracing::debug!(upstream = %self.name(), endpoint = lease.endpoint(), "a reused connection was dead");
-        lease.abandon();
-        let mut lease = self.begin(outbound, framing, false, trail).await?;
-        transact(&mut lease, body, answer, trail).await?;
-        Ok(lease)
-    }
-
-    /// Gets a connection, wherever one is to be had, and begins the exchange on it.
-    async fn begin(
-        &self,
-        outbound: &Outbound<'_>,
-        framing: Framing,
-        reuse: bool,
-        trail: &mut Trail,
-    ) -> Result<Lease, UpstreamFailure> {
-        let mut tried = [0; MAX_ATTEMPTS];
-        let mut failure = UpstreamFailure::NoEndpoint;
-        for attempt in 0..MAX_ATTEMPTS {
-            let tried_yet = tried.get(..attempt).unwrap_or_default();
-            let pick =
-                Pick { tried: tried_yet, hash: outbound.hash, sticky: outbound.sticky, ..Pick::default() };
-            let (endpoint, admission) = match self.group.enter(&pick) {
-                Ok(entered) => entered,
-                // What became of the endpoints that were asked says more than that no other could be.
-                Err(why) if attempt == 0 => return Err(why),
-                Err(_) => break,
+        if deadline.grpc {
+            // At most eight digits; in seconds, that is three years.
+            let value = if millis < 100_000_000 {
+                format!("{millis}m")
+            } else {
+                format!("{}S", left.as_secs().min(99_999_999))
             };
-            if let Some(slot) = tried.get_mut(attempt) {
-                *slot = endpoint.id;
-            }
-            trail.begin(&endpoint.address);
-            let lease = connection::lease(self, &endpoint, admission, outbound.head, framing, reuse);
-            match lease.await {
-                Ok(lease) => return Ok(lease),
-                Err(why) => {
-                    tracing::debug!(upstream = %self.name(), endpoint = %endpoint.address, why = why.as_str(), "no connection");
-                    trail.end(Outcome::Unreachable(why));
-                    failure = why;
-                }
-            }
+            write(&mut head, "grpc-timeout", &value);
         }
-        Err(failure)
+        Cow::Owned(head)
     }
 }
 
-async fn transact(
-    lease: &mut Lease,
-    body: Option<&Bytes>,
-    answer: &mut ResponseHead,
-    trail: &mut Trail,
-) -> Result<(), UpstreamFailure> {
-    let mut outgoing = Outgoing::new(body);
-    let result = std::future::poll_fn(|cx| lease.poll_transact(cx, &mut outgoing, answer)).await;
-    trail.note(&result, answer);
-    result
+/// Sets a field that the configuration names, which is why it is one.
+fn write(head: &mut RequestHead, name: &str, value: &str) {
+    head.fields.remove(name);
+    head.fields.append_parsed(name.as_bytes(), value.as_bytes());
 }

@@ -1,6 +1,8 @@
 //! What an upstream is told.
 
-use crate::{BreakerSettings, Caps, HealthCheckSettings, OutlierSettings, StickyKey, TlsSettings};
+use crate::{
+    BreakerSettings, Caps, HealthCheckSettings, OutlierSettings, RetryPolicy, StickyKey, TlsSettings,
+};
 use portcullis_wire::client::ClientSettings;
 use std::fmt;
 use std::time::Duration;
@@ -115,6 +117,8 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// Deadlines and caps of one exchange.
     pub client: ClientSettings,
+    /// How requests are repeated.
+    pub retry: RetryPolicy,
     /// Idle connections kept for each endpoint and thread; 0 keeps none. HTTP/2 has one connection for each
     /// endpoint and thread in any case.
     pub max_idle_connections: usize,
@@ -150,6 +154,7 @@ impl UpstreamSettings {
             tls: None,
             connect_timeout: Duration::from_secs(3),
             client: ClientSettings::default(),
+            retry: RetryPolicy::default(),
             max_idle_connections: 64,
             idle_connection_timeout: Duration::from_secs(30),
             max_uses: 1000,

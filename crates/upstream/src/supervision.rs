@@ -244,7 +244,9 @@ fn judged(outcome: Outcome) -> Option<Sample> {
             | UpstreamFailure::Closed
             | UpstreamFailure::Protocol
             | UpstreamFailure::ConnectTimeout
-            | UpstreamFailure::ResponseTimeout => Some(Sample::GatewayError),
+            | UpstreamFailure::TlsTimeout
+            | UpstreamFailure::ResponseTimeout
+            | UpstreamFailure::TryTimeout => Some(Sample::GatewayError),
             _ => None,
         },
         Outcome::Cancelled => None,

@@ -1,14 +1,17 @@
 //! A named group of endpoints.
 
 use crate::balance::{Pick, StickyKey, StickyToken};
+use crate::caps::{Cap, Taken};
 use crate::condition::now;
 use crate::connect::Connector;
 use crate::endpoint::{Counters, Endpoint, Gauge, Level};
 use crate::lease::Keep;
 use crate::members::{Members, Terms};
+use crate::retry::Budget;
 use crate::supervision::{Admission, Supervision};
 use crate::{
-    Balance, EndpointSettings, EndpointStats, Protocol, SettingsError, TlsSettings, UpstreamSettings,
+    Balance, EndpointSettings, EndpointStats, Protocol, RetryPolicy, SettingsError, TlsSettings,
+    UpstreamSettings,
 };
 use crate::{slow_start, watch};
 use arc_swap::ArcSwap;
@@ -16,7 +19,7 @@ use portcullis_http::UpstreamFailure;
 use portcullis_wire::client::ClientSettings;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -28,6 +31,7 @@ use tokio::task::JoinSet;
 pub struct Upstream {
     pub(crate) group: Arc<Group>,
     pub(crate) client: Arc<ClientSettings>,
+    pub(crate) retry: Arc<RetryPolicy>,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,7 @@ pub(crate) struct Group {
     members: ArcSwap<Members>,
     pub(crate) keep: Keep,
     pub(crate) supervision: Supervision,
+    budget: Arc<Budget>,
 }
 
 /// Endpoints that may refuse a call before it is given up.
@@ -51,6 +56,19 @@ const MAX_REFUSALS: usize = 8;
 const MAX_PASSED_OVER: usize = 3;
 
 impl Group {
+    /// Whether there is an endpoint that is not among those.
+    pub(crate) fn has_untried(&self, tried: &[u64]) -> bool {
+        self.members.load().iter().any(|endpoint| !tried.contains(&endpoint.id))
+    }
+
+    /// Takes one repetition from the budget, if there is one and no cap is in its way. It is under way until what is
+    /// returned is dropped.
+    pub(crate) fn repetition(&self, policy: &RetryPolicy) -> Option<Taken> {
+        let taken = self.supervision.lasting.load.take(Cap::Retries, &self.supervision.caps)?;
+        let tries = self.members.load().iter().map(|endpoint| endpoint.tries()).sum();
+        self.budget.withdraw(policy.budget, Instant::now(), tries).then_some(taken)
+    }
+
     /// Counts an exchange as under way until the answer is dropped.
     pub(crate) fn in_flight(&self) -> Option<Gauge> {
         self.load.as_ref().map(|load| load.gauge(Level::InFlight))
@@ -186,16 +204,31 @@ impl Upstream {
                 uses: settings.max_uses,
             },
             supervision,
+            budget: previous
+                .map_or_else(|| Arc::new(Budget::new(Instant::now())), |group| Arc::clone(&group.budget)),
         };
         group.join(&group.members(), known.is_some_and(|known| known.iter().next().is_some()));
-        Ok(Upstream { group: Arc::new(group), client: Arc::new(settings.client) })
+        let (client, retry) = (Arc::new(settings.client), Arc::new(settings.retry));
+        Ok(Upstream { group: Arc::new(group), client, retry })
     }
 
     /// The same upstream, pools and counters, with another deadline for the answer's head: a route's own.
     #[must_use]
     pub fn with_response_timeout(&self, response: Duration) -> Self {
         let client = ClientSettings { response, ..(*self.client).clone() };
-        Upstream { group: Arc::clone(&self.group), client: Arc::new(client) }
+        Upstream { client: Arc::new(client), ..self.clone() }
+    }
+
+    /// The same upstream, pools, counters and budget, with another policy: a route's own.
+    #[must_use]
+    pub fn with_retry(&self, policy: RetryPolicy) -> Self {
+        Upstream { retry: Arc::new(policy), ..self.clone() }
+    }
+
+    /// How its requests are repeated.
+    #[must_use]
+    pub fn retry(&self) -> &RetryPolicy {
+        &self.retry
     }
 
     /// Puts other endpoints in the place of those it has, while requests run: an address that stays keeps its

@@ -82,6 +82,12 @@ impl<'p> Course<'p> {
         }
     }
 
+    /// The course of a request of which so many tries are made or under way; only the last is judged.
+    pub(crate) fn after(policy: &'p RetryPolicy, head: &RequestHead, made: usize) -> Self {
+        let before = u32::try_from(made).unwrap_or(u32::MAX).saturating_sub(1);
+        Course { tries: before, repetitions: before, ..Course::new(policy, head) }
+    }
+
     /// Judges a try that has ended. `chance` is a number from 0 to 1 for the jitter; `withdraw` takes one repetition from
     /// the budget, and is asked last.
     pub(crate) fn judge(&mut self, facts: Facts, chance: f64, withdraw: impl FnOnce() -> bool) -> Verdict {

@@ -6,6 +6,7 @@ mod hostile;
 mod http2;
 mod pools;
 mod reload;
+mod retries;
 mod support;
 mod timeouts;
 mod tls;

@@ -219,8 +219,29 @@ impl Sink for Http2Call {
 
 /// Whether it was we who ended the stream or the connection, for what the upstream said on it.
 fn is_ours(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_library)
+    of_h2(error).is_some_and(h2::Error::is_library)
+}
+
+fn of_h2(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// What it means that no answer comes.
+fn failure(error: &hyper::Error) -> UpstreamFailure {
+    if error.is_canceled() {
+        // The connection ended while the request waited for it.
+        return UpstreamFailure::Refused;
+    }
+    match of_h2(error) {
+        Some(error) if error.is_library() => UpstreamFailure::Protocol,
+        // RFC 9113 §8.7. A GOAWAY is the end of those streams only that are beyond the last one it names.
+        Some(error) if error.is_remote() && is_unprocessed(error) => UpstreamFailure::Refused,
+        _ => UpstreamFailure::Closed,
+    }
+}
+
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 impl Call for Http2Call {
@@ -234,8 +255,7 @@ impl Call for Http2Call {
             Poll::Ready(Ok(response)) => response,
             Poll::Ready(Err(error)) => {
                 self.answer = None;
-                let why = if is_ours(&error) { UpstreamFailure::Protocol } else { UpstreamFailure::Closed };
-                return Poll::Ready(Err(why));
+                return Poll::Ready(Err(failure(&error)));
             }
             Poll::Pending if self.sending => {
                 // The upstream may still wait for the rest of the request, and we for the client's.
