@@ -103,63 +103,92 @@ def idle_connections(chosen):
 
 
 def counted(arguments, chosen):
-    """What does not depend on the machine's speed, for each request: instructions of user space, system calls,
-    allocations. Each is the difference of a long and a short run, so that starting and connecting cancel out."""
-    names = [n for n in arguments.workloads if not WORKLOADS[n].get("client") or WORKLOADS[n]["client"] == "h2load"]
-    names = [n for n in names if "Connection" not in WORKLOADS[n].get("headers", {})]
-    short, long = 100, 600
+    """What does not depend on the machine's speed, for each request: instructions of user space, allocations, system
+    calls. Each is the difference of a long and a short run, so that connecting cancels out."""
+    names = [n for n in arguments.workloads if WORKLOADS[n].get("client", "h2load") == "h2load"]
     found = {}
     for peer in chosen.values():
-        for name in (n for n in names if peer.can(WORKLOADS[n])):
-            row = found.setdefault(name, {}).setdefault(peer.name, {})
-            row["instructions"] = (callgrind(peer, name, long) - callgrind(peer, name, short)) / (long - short)
-            row["calls"] = (strace(peer, name, long) - strace(peer, name, short)) / (long - short)
-            if peer.name.startswith("ours"):
-                row["allocations"] = (dhat(peer, name, long) - dhat(peer, name, short)) / (long - short)
-            print(name, peer.name, {k: round(v, 1) for k, v in row.items()}, flush=True)
+        able = [n for n in names if peer.can(WORKLOADS[n])]
+        rows = {name: found.setdefault(name, {}).setdefault(peer.name, {}) for name in able}
+        with wrapped(peer):
+            for name, row in rows.items():
+                row.update(callgrind(peer, name))
+                print(f"{name:19} {peer.name:15} {row['instructions'] / 1e3:8.1f} k instructions  {row['allocations']:7.1f} allocations", flush=True)
+        with Servers({peer.name: peer}):
+            for name, row in rows.items():
+                row["calls"] = strace(peer, name)
+                print(f"{name:19} {peer.name:15} {sum(row['calls'].values()):8.2f} system calls  {row['calls']}", flush=True)
     return found
 
 
-def wrapped(peer, tool):
+# Requests of the short and of the long run.
+SHORT, LONG = 200, 1200
+ALLOCATORS = ("malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign")
+
+
+def wrapped(peer):
     # callgrind_control does not reach a forked worker.
     alone = ["-g", "master_process off;"] if peer.name == "nginx" else []
     peer.command = peer.command + [x for x in alone if x not in peer.command]
+    for file in glob.glob(f"{WORK}/callgrind.{peer.name}.*"):
+        os.remove(file)
+    # Up to ours a proxy is waited for as long as compiling CRS takes under valgrind.
+    tool = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={WORK}/callgrind.{peer.name}.%p"]
     return Servers({peer.name: peer}, ["valgrind", "-q", *tool])
 
 
-def callgrind(peer, name, requests):
-    prefix = WORK / f"callgrind.{peer.name}"
-    for file in glob.glob(f"{prefix}*"):
-        os.remove(file)
-    with wrapped(peer, ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={prefix}"]):
-        fixed(WORKLOADS[name], peer, 50)
-        pid = str(peer.process.child.pid)
-        for what in (["-i", "on"], ["-z"]):
-            subprocess.run(["callgrind_control", *what, pid], check=True, capture_output=True, timeout=120)
+def callgrind(peer, name):
+    """Instructions and allocations of a request. The profile of the long run stays as `callgrind.PEER.WORKLOAD`, for
+    callgrind_annotate."""
+    pid = str(peer.process.child.pid)
+
+    def control(*what):
+        subprocess.run(["callgrind_control", *what, pid], check=True, capture_output=True, timeout=120)
+
+    def profile(requests):
+        before = set(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*"))
+        control("-z")
         fixed(WORKLOADS[name], peer, requests)
-        subprocess.run(["callgrind_control", "-d", pid], check=True, capture_output=True, timeout=120)
-        made = sorted(glob.glob(f"{prefix}*"))
-        return int(re.search(r"^(?:totals|summary): (\d+)", open(made[0], errors="replace").read(), re.M)[1])
+        control("-d")
+        (made,) = set(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*")) - before
+        return made
+
+    control("-i", "on")
+    fixed(WORKLOADS[name], peer, SHORT)
+    short, long = (tally(profile(requests)) for requests in (SHORT, LONG))
+    os.replace(max(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*"), key=os.path.getmtime), WORK / f"callgrind.{peer.name}.{name}")
+    control("-i", "off")
+    return {what: (long[what] - short[what]) / (LONG - SHORT) for what in long}
 
 
-def dhat(peer, name, requests):
-    file = WORK / f"dhat.{peer.name}"
-    with wrapped(peer, ["--tool=dhat", f"--dhat-out-file={file}"]):
-        fixed(WORKLOADS[name], peer, requests)
-    return sum(point["tbk"] for point in json.loads(file.read_text())["pps"])
+def tally(profile):
+    """Instructions and calls of the allocator in a profile."""
+    text = open(profile, errors="replace").read()
+    allocators = {number for number, name in re.findall(r"^c?fn=\((\d+)\) (\S+)", text, re.M) if name in ALLOCATORS}
+    calls = re.findall(r"^cfn=\((\d+)\).*\ncalls=(\d+)", text, re.M)
+    return dict(
+        instructions=int(re.search(r"^(?:totals|summary): (\d+)", text, re.M)[1]),
+        allocations=sum(int(count) for number, count in calls if number in allocators),
+    )
 
 
-def strace(peer, name, requests):
-    file = WORK / "strace.out"
-    with Servers({peer.name: peer}):
-        fixed(WORKLOADS[name], peer, 50)
+def strace(peer, name):
+    """System calls of a request, by name."""
+
+    def traced(requests):
+        file = WORK / "strace.out"
         attach = [x for pid in peer.process.tree() for x in ("-p", str(pid))]
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-o", file, *attach], stderr=subprocess.DEVNULL)
+        tracer = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-o", file, *attach], stderr=subprocess.DEVNULL)
         time.sleep(1)
         fixed(WORKLOADS[name], peer, requests)
         tracer.send_signal(signal.SIGINT)
         tracer.wait(10)
-    return int(re.search(r"^.* total$", file.read_text(), re.M)[0].split()[3])
+        return {call: int(count) for call, count in re.findall(r"^(\w+) +(\d+)$", file.read_text(), re.M) if call != "total"}
+
+    fixed(WORKLOADS[name], peer, 50)
+    short, long = traced(SHORT), traced(LONG)
+    each = {call: round((count - short.get(call, 0)) / (LONG - SHORT), 2) for call, count in long.items()}
+    return {call: count for call, count in each.items() if abs(count) >= 0.01}
 
 
 def table(head, rows):
@@ -195,10 +224,11 @@ def report(results):
         out += [f"## {IDLE} idle connections\n", table(["peer", "KiB each", "a request beside them, as dear as without"], body)]
     for name, row in results.get("counted", {}).items():
         body = [
-            [peer, f"{c['instructions'] / 1e3:.1f}", f"{c['calls']:.2f}", f"{c['allocations']:.1f}" if "allocations" in c else ""]
+            [peer, f"{c['instructions'] / 1e3:.1f}", f"{c['allocations']:.1f}", f"{sum(c['calls'].values()):.2f}"]
+            + [", ".join(f"{call} {count}" for call, count in sorted(c["calls"].items(), key=lambda pair: -pair[1]))]
             for peer, c in row.items()
         ]
-        out += [f"## {name}, counted\n", table(["peer", "thousand user instructions", "system calls", "allocations"], body)]
+        out += [f"## {name}, counted\n", table(["peer", "thousand user instructions", "allocations", "system calls", "which"], body)]
     return "\n".join(out)
 
 
