@@ -1,12 +1,23 @@
 //! Header fields as spans of one growing buffer.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
 
 /// A run of bytes within a [`Fields`] buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
     len: u32,
+}
+
+impl Span {
+    /// With the one right behind it.
+    pub(crate) fn joined(self, next: Span) -> Span {
+        debug_assert_eq!(self.start + self.len, next.start);
+        Span { start: self.start, len: self.len.saturating_add(next.len) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -17,8 +28,9 @@ struct Item {
 
 /// An ordered multimap of header fields (RFC 9110 §5), in wire order.
 ///
-/// Names and values are spans of one buffer that [`Fields::clear`] keeps, so a connection parses
-/// request after request without allocating. Names compare without case and keep the case they came in.
+/// Names and values are spans of one buffer, which comes from a few that each thread keeps and goes back to them:
+/// message after message is read and written without allocating, and a connection that waits holds none. Names compare
+/// without case and keep the case they came in.
 ///
 /// ```
 /// use portcullis_http::Fields;
@@ -28,10 +40,55 @@ struct Item {
 /// assert_eq!(fields.get("accept"), Some(&b"text/html"[..]));
 /// assert!(fields.append("X-Evil", "a\r\nX: y").is_err());
 /// ```
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Fields {
     buffer: Vec<u8>,
     items: Vec<Item>,
+}
+
+/// Buffers that a thread keeps for the messages to come.
+const KEPT: usize = 32;
+/// What is larger than this goes back to the allocator: one large head must not be paid for ever after.
+const KEPT_BYTES: usize = 8 * 1024;
+/// The same for the number of fields.
+const KEPT_ITEMS: usize = 128;
+/// A buffer's room at the beginning, which is all that most messages need.
+const FIRST_BYTES: usize = 1024;
+/// The same for the number of fields.
+const FIRST_ITEMS: usize = 24;
+
+thread_local! {
+    static SPARE: RefCell<Vec<(Vec<u8>, Vec<Item>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        let fits = self.buffer.capacity() <= KEPT_BYTES && self.items.capacity() <= KEPT_ITEMS;
+        if self.buffer.capacity() == 0 || !fits {
+            return;
+        }
+        // A thread that ends keeps none.
+        let _ = SPARE.try_with(|spare| {
+            if let Ok(mut spare) = spare.try_borrow_mut()
+                && spare.len() < KEPT
+            {
+                self.clear();
+                spare.push((std::mem::take(&mut self.buffer), std::mem::take(&mut self.items)));
+            }
+        });
+    }
+}
+
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        let mut copy = Fields::default();
+        if !self.buffer.is_empty() {
+            copy.make_room(self.buffer.len());
+            copy.buffer.extend_from_slice(&self.buffer);
+            copy.items.extend_from_slice(&self.items);
+        }
+        copy
+    }
 }
 
 /// A field that RFC 9110 §5 does not allow: a name that is no token, or a value with CR, LF, NUL or
@@ -47,26 +104,46 @@ impl fmt::Display for InvalidField {
 
 impl std::error::Error for InvalidField {}
 
-/// Whether `b` may stand in a token (RFC 9110 §5.6.2).
-const fn is_tchar(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(
-            b,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+/// Whether a byte may stand in a token (RFC 9110 §5.6.2).
+static TCHAR: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0u8;
+    while at < 128 {
+        // The one place where the index is a constant's and cannot be out of bounds.
+        #[allow(clippy::indexing_slicing)]
+        {
+            table[at as usize] = at.is_ascii_alphanumeric()
+                || matches!(
+                    at,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                );
+        }
+        at += 1;
+    }
+    table
+};
+
+fn is_tchar(b: u8) -> bool {
+    TCHAR.get(usize::from(b)).copied().unwrap_or(false)
+}
+
+/// How many bytes at the beginning may stand in a token (RFC 9110 §5.6.2).
+#[must_use]
+pub fn token_length(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&b| !is_tchar(b)).unwrap_or(bytes.len())
 }
 
 /// Whether `bytes` is a non-empty token (RFC 9110 §5.6.2), as methods and field names must be.
@@ -80,9 +157,107 @@ pub fn is_token(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn is_value(bytes: &[u8]) -> bool {
     let edge = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    !edge(bytes.first())
-        && !edge(bytes.last())
-        && bytes.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
+    // Without a branch for each byte, so that many are judged at once.
+    let sound = bytes.iter().fold(true, |sound, &b| sound & ((b >= 0x20) & (b != 0x7f) | (b == b'\t')));
+    sound && !edge(bytes.first()) && !edge(bytes.last())
+}
+
+/// Writes a field's value into the buffer it is to stand in. The caller answers for its being one ([`is_value`]).
+pub struct ValueWriter<'a>(&'a mut Vec<u8>);
+
+impl ValueWriter<'_> {
+    /// Writes text.
+    pub fn text(&mut self, text: impl AsRef<[u8]>) {
+        self.0.extend_from_slice(text.as_ref());
+    }
+
+    /// Writes a number.
+    pub fn decimal(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let mut rest = number;
+        let mut length = 0;
+        for slot in digits.iter_mut().rev() {
+            *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            length += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.text(digits.get(digits.len() - length..).unwrap_or_default());
+    }
+
+    /// Writes an address, without brackets.
+    pub fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                for (at, octet) in address.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        self.text(b".");
+                    }
+                    self.decimal(u64::from(octet));
+                }
+            }
+            // Writing to a buffer cannot fail.
+            IpAddr::V6(address) => {
+                let _ = fmt::Write::write_fmt(self, format_args!("{address}"));
+            }
+        }
+    }
+}
+
+impl fmt::Write for ValueWriter<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text);
+        Ok(())
+    }
+}
+
+/// Fields that are parts of one text, while they are read of it.
+#[must_use = "without its text a block adds no field"]
+pub struct Block<'a> {
+    fields: &'a mut Fields,
+    /// Fields before the block.
+    before: usize,
+    /// Where its text will stand.
+    base: usize,
+}
+
+impl Block<'_> {
+    /// Appends a field that a parser has found to be valid, by where its name and value stand in the text.
+    pub fn append(&mut self, name: Range<usize>, value: Range<usize>) {
+        let span = |range: Range<usize>| Span {
+            start: u32::try_from(self.base + range.start).unwrap_or(u32::MAX),
+            len: u32::try_from(range.len()).unwrap_or(u32::MAX),
+        };
+        let item = Item { name: span(name), value: span(value) };
+        self.fields.items.push(item);
+    }
+
+    /// How many fields there are, those before the block included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Ends the block; `text` is what the fields are parts of.
+    pub fn end(mut self, text: &[u8]) {
+        self.fields.make_room(text.len());
+        self.fields.buffer.extend_from_slice(text);
+        self.before = self.fields.items.len();
+    }
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        self.fields.items.truncate(self.before);
+    }
 }
 
 impl Fields {
@@ -102,9 +277,43 @@ impl Fields {
     /// Appends a field that a parser has already found to be valid.
     pub fn append_parsed(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(is_token(name) && is_value(value));
+        self.make_room(name.len() + value.len());
         let name = self.intern(name);
         let value = self.intern(value);
         self.items.push(Item { name, value });
+    }
+
+    /// Appends a field whose value is written where it stands. It must be one ([`is_value`]), and the name a token.
+    pub fn append_written(&mut self, name: &[u8], write: impl FnOnce(&mut ValueWriter<'_>)) {
+        debug_assert!(is_token(name));
+        self.make_room(name.len());
+        let name = self.intern(name);
+        let start = self.buffer.len();
+        write(&mut ValueWriter(&mut self.buffer));
+        debug_assert!(self.buffer.get(start..).is_some_and(is_value));
+        let value = Span {
+            start: u32::try_from(start).unwrap_or(u32::MAX),
+            len: u32::try_from(self.buffer.len() - start).unwrap_or(u32::MAX),
+        };
+        self.items.push(Item { name, value });
+    }
+
+    /// Begins to append fields that are parts of one text.
+    pub fn block(&mut self) -> Block<'_> {
+        self.make_room(0);
+        Block { before: self.items.len(), base: self.buffer.len(), fields: self }
+    }
+
+    /// Room for so many more bytes. The first comes from what the thread keeps.
+    fn make_room(&mut self, bytes: usize) {
+        if self.buffer.capacity() == 0 {
+            let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok().and_then(|mut spare| spare.pop()));
+            (self.buffer, self.items) = match spare {
+                Ok(Some(spare)) => spare,
+                _ => (Vec::with_capacity(FIRST_BYTES), Vec::with_capacity(FIRST_ITEMS)),
+            };
+        }
+        self.buffer.reserve(bytes);
     }
 
     /// Replaces every field of this name by one.
@@ -169,6 +378,12 @@ impl Fields {
         self.items.len()
     }
 
+    /// Bytes of all names and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.items.iter().fold(0, |size, item| size + item.name.len as usize + item.value.len as usize)
+    }
+
     /// Whether there is no field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -188,6 +403,9 @@ impl Fields {
     /// Copies bytes into the buffer, to be found again by their span. A head is capped far below 4 GiB,
     /// so the conversion cannot fail for any that a parser let through; the end saturates all the same.
     pub(crate) fn intern(&mut self, bytes: &[u8]) -> Span {
+        if self.buffer.capacity() == 0 {
+            self.make_room(bytes.len());
+        }
         let start = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.buffer.extend_from_slice(bytes);

@@ -194,6 +194,16 @@ impl RequestHead {
         self.version = version;
     }
 
+    /// Sets the request line of a target that is made of a path and a query.
+    pub fn set_line_of(&mut self, method: &[u8], path: &str, query: Option<&str>, version: Version) {
+        self.method = Method::from_bytes(method);
+        self.method_text = self.fields.intern(method);
+        let path = self.fields.intern(path.as_bytes());
+        let query = query.map(|query| (self.fields.intern(b"?"), self.fields.intern(query.as_bytes())));
+        self.target = query.map_or(path, |(mark, query)| path.joined(mark).joined(query));
+        self.version = version;
+    }
+
     /// The method as it was sent.
     #[must_use]
     pub fn method_text(&self) -> &[u8] {

@@ -66,6 +66,15 @@ impl Host {
         self.name == other.name && port(self) == port(other)
     }
 
+    /// Writes it, with the port if one was given, as a field's value.
+    pub fn write(&self, out: &mut crate::ValueWriter<'_>) {
+        out.text(&self.name);
+        if let Some(port) = self.port {
+            out.text(":");
+            out.decimal(u64::from(port));
+        }
+    }
+
     /// Whether no host was given (HTTP/1.0).
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -84,12 +93,19 @@ impl fmt::Display for Host {
 
 fn canonical_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
+    if name.len() > 253 {
+        return None;
+    }
+    let mut length = 0;
+    for byte in name.bytes() {
+        match byte {
+            // Behind a label of at least one.
+            b'.' if length > 0 => length = 0,
+            b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' if length < 63 => length += 1,
+            _ => return None,
+        }
+    }
+    (length > 0).then(|| name.to_ascii_lowercase())
 }
 
 fn parse_port(text: &str) -> Option<u16> {

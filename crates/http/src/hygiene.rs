@@ -6,6 +6,7 @@
 
 use crate::{
     Client, Exchange, Fields, ForwardedHeader, Malformed, RequestHead, ResponseHead, Scheme, TrustedProxies,
+    ValueWriter,
 };
 
 /// What may become of a field, by its name alone.
@@ -29,94 +30,123 @@ enum Kind {
     Head,
 }
 
-/// No name of the lists below is longer.
-const LONGEST: usize = 40;
-
 /// A byte of a name as CGI, WSGI and others read it: some of them take some of what is no letter or digit for `-`.
 fn fold(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-/// The kind of a field, by its name as it stands or as it reads folded.
-fn kind(name: &[u8], folded: bool) -> Option<Kind> {
-    let mut buffer = [0u8; LONGEST];
-    let length = name.len().min(LONGEST);
-    for (to, from) in buffer.iter_mut().zip(name) {
-        *to = if folded { fold(*from) } else { from.to_ascii_lowercase() };
+/// Names that have a kind, by their first letter.
+fn names(first: u8) -> &'static [(&'static [u8], Kind)] {
+    use Kind::{Claim, Essential, Head, HopByHop, Identity, Ours, Rewrite};
+    match first {
+        b'a' => &[(b"authorization", Essential)],
+        b'c' => &[
+            (b"connection", HopByHop),
+            (b"content-length", HopByHop),
+            (b"client-cert", Ours),
+            (b"client-cert-chain", Ours),
+            (b"cf-connecting-ip", Claim),
+            (b"cf-connecting-ipv6", Claim),
+            (b"cookie", Essential),
+            (b"content-type", Head),
+            (b"content-encoding", Head),
+            (b"content-range", Head),
+            (b"cache-control", Head),
+        ],
+        b'e' => &[(b"expect", Ours)],
+        b'f' => &[(b"forwarded", Ours), (b"front-end-https", Claim), (b"fastly-client-ip", Claim)],
+        b'h' => &[(b"http2-settings", HopByHop), (b"host", Essential)],
+        b'k' => &[(b"keep-alive", HopByHop)],
+        b'm' => &[(b"max-forwards", Head)],
+        b'p' => &[
+            (b"proxy-connection", HopByHop),
+            (b"proxy-authenticate", HopByHop),
+            (b"proxy-authorization", HopByHop),
+            (b"proxy", Rewrite),
+        ],
+        b'r' => &[(b"remote-user", Identity), (b"range", Head)],
+        b's' => &[(b"set-cookie", Head)],
+        b't' => &[
+            (b"te", HopByHop),
+            (b"trailer", HopByHop),
+            (b"transfer-encoding", HopByHop),
+            (b"true-client-ip", Ours),
+            (b"traceparent", Ours),
+        ],
+        b'u' => &[(b"upgrade", HopByHop)],
+        b'x' => &[
+            (b"x-real-ip", Ours),
+            (b"x-client-ip", Ours),
+            (b"x-request-id", Ours),
+            (b"x-http-method", Rewrite),
+            (b"x-http-method-override", Rewrite),
+            (b"x-method-override", Rewrite),
+            (b"x-original-url", Rewrite),
+            (b"x-original-uri", Rewrite),
+            (b"x-original-host", Rewrite),
+            (b"x-rewrite-url", Rewrite),
+            (b"x-override-url", Rewrite),
+            (b"x-host", Rewrite),
+            (b"x-http-host-override", Rewrite),
+            (b"x-http-path-override", Rewrite),
+            (b"x-user", Identity),
+            (b"x-remote-user", Identity),
+            (b"x-auth-user", Identity),
+            (b"x-webauth-user", Identity),
+            (b"x-scheme", Claim),
+            (b"x-url-scheme", Claim),
+            (b"x-remote-ip", Claim),
+            (b"x-remote-addr", Claim),
+            (b"x-originating-ip", Claim),
+            (b"x-cluster-client-ip", Claim),
+            (b"x-original-forwarded-for", Claim),
+            (b"x-appengine-user-ip", Claim),
+            (b"x-azure-clientip", Claim),
+        ],
+        _ => &[],
     }
-    let lower = buffer.get(..length).unwrap_or_default();
-    let kind = match lower {
-        b"connection"
-        | b"keep-alive"
-        | b"proxy-connection"
-        | b"proxy-authenticate"
-        | b"proxy-authorization"
-        | b"te"
-        | b"trailer"
-        | b"transfer-encoding"
-        | b"upgrade"
-        | b"http2-settings"
-        | b"content-length" => Kind::HopByHop,
-        b"expect" | b"forwarded" | b"x-real-ip" | b"x-client-ip" | b"true-client-ip" | b"x-request-id"
-        | b"traceparent" | b"client-cert" | b"client-cert-chain" => Kind::Ours,
-        b"x-http-method"
-        | b"x-http-method-override"
-        | b"x-method-override"
-        | b"x-original-url"
-        | b"x-original-uri"
-        | b"x-original-host"
-        | b"x-rewrite-url"
-        | b"x-override-url"
-        | b"x-host"
-        | b"x-http-host-override"
-        | b"x-http-path-override"
-        | b"proxy" => Kind::Rewrite,
-        b"x-user" | b"x-remote-user" | b"remote-user" | b"x-auth-user" | b"x-webauth-user" => Kind::Identity,
-        b"x-scheme"
-        | b"x-url-scheme"
-        | b"front-end-https"
-        | b"x-remote-ip"
-        | b"x-remote-addr"
-        | b"x-originating-ip"
-        | b"x-cluster-client-ip"
-        | b"x-original-forwarded-for"
-        | b"fastly-client-ip"
-        | b"cf-connecting-ip"
-        | b"cf-connecting-ipv6"
-        | b"x-appengine-user-ip"
-        | b"x-azure-clientip" => Kind::Claim,
-        b"host" | b"authorization" | b"cookie" => Kind::Essential,
-        b"set-cookie" | b"content-type" | b"content-encoding" | b"content-range" | b"cache-control"
-        | b"max-forwards" | b"range" => Kind::Head,
-        _ => return by_prefix(lower),
-    };
-    // A longer name only begins like this one.
-    if name.len() > LONGEST { by_prefix(lower) } else { Some(kind) }
 }
 
-fn by_prefix(lower: &[u8]) -> Option<Kind> {
-    if let Some(rest) = lower.strip_prefix(b"x-forwarded") {
-        return match rest {
-            b"-prefix" | b"-path" | b"-uri" => Some(Kind::Rewrite),
-            b"" | [b'-', ..] => Some(Kind::Ours),
-            _ => None,
+/// Beginnings of names that tell who the caller is.
+const IDENTITY: [&[u8]; 9] = [
+    b"x-consumer-",
+    b"x-authenticated-",
+    b"x-client-cert",
+    b"x-ssl-",
+    b"ssl-client-",
+    b"x-client-verify",
+    b"x-client-dn",
+    b"x-arr-clientcert",
+    b"x-amzn-mtls-",
+];
+
+/// The kind of a field, by its name as it stands or as it reads folded.
+fn kind(name: &[u8], folded: bool) -> Option<Kind> {
+    let read = |byte: u8| if folded { fold(byte) } else { byte.to_ascii_lowercase() };
+    let reads = |text: &[u8], known: &[u8]| text.iter().zip(known).all(|(byte, known)| read(*byte) == *known);
+    let first = read(*name.first()?);
+    let found = names(first).iter().find(|(known, _)| known.len() == name.len() && reads(name, known));
+    if let Some((_, kind)) = found {
+        return Some(*kind);
+    }
+    // The rest goes by how the name begins.
+    if !matches!(first, b'x' | b's') {
+        return None;
+    }
+    let begins = |known: &[u8]| name.len() >= known.len() && reads(name, known);
+    if begins(b"x-forwarded") {
+        let rest = name.get(b"x-forwarded".len()..).unwrap_or_default();
+        let is = |known: &[u8]| rest.len() == known.len() && reads(rest, known);
+        return match rest.first() {
+            None => Some(Kind::Ours),
+            Some(_) if [&b"-prefix"[..], b"-path", b"-uri"].into_iter().any(is) => Some(Kind::Rewrite),
+            Some(byte) => (read(*byte) == b'-').then_some(Kind::Ours),
         };
     }
-    if lower.starts_with(b"x-portcullis-") {
+    if begins(b"x-portcullis-") {
         return Some(Kind::Ours);
     }
-    const IDENTITY: [&[u8]; 9] = [
-        b"x-consumer-",
-        b"x-authenticated-",
-        b"x-client-cert",
-        b"x-ssl-",
-        b"ssl-client-",
-        b"x-client-verify",
-        b"x-client-dn",
-        b"x-arr-clientcert",
-        b"x-amzn-mtls-",
-    ];
-    IDENTITY.iter().any(|prefix| lower.starts_with(prefix)).then_some(Kind::Identity)
+    IDENTITY.into_iter().any(begins).then_some(Kind::Identity)
 }
 
 /// Whether a field belongs to one hop only.
@@ -138,8 +168,12 @@ pub fn is_forbidden_trailer(name: &[u8]) -> bool {
 /// # Errors
 /// [`Malformed::FieldName`] at the first such name.
 pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
+    // Without a branch for each byte: nearly all names are plain.
+    let plain = |name: &[u8]| {
+        name.iter().fold(true, |plain, byte| plain & (byte.is_ascii_alphanumeric() | (*byte == b'-')))
+    };
     let confusing = |name: &[u8]| {
-        if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
+        if plain(name) {
             return false;
         }
         let twin = |other: &[u8]| {
@@ -161,8 +195,15 @@ const ONCE: [&str; 2] = ["authorization", "content-type"];
 /// # Errors
 /// [`Malformed::Duplicate`].
 pub fn check_once(fields: &Fields) -> Result<(), Malformed> {
-    let twice = ONCE.iter().any(|name| fields.get_all(name).nth(1).is_some());
-    if twice { Err(Malformed::Duplicate) } else { Ok(()) }
+    let mut seen = [false; ONCE.len()];
+    for (name, _) in fields.iter() {
+        for (known, seen) in ONCE.iter().zip(&mut seen) {
+            if is(name, known) && std::mem::replace(seen, true) {
+                return Err(Malformed::Duplicate);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Drops from a client's request what may not pass, before any guard reads it. The fields that `Connection`
@@ -172,13 +213,13 @@ pub fn check_once(fields: &Fields) -> Result<(), Malformed> {
 /// [`Malformed::Field`] if `Connection` names a field that would let a client unmake our own decision: `Host`,
 /// `Authorization`, framing, forwarding or identity fields.
 pub fn request(head: &mut RequestHead, trusted: bool) -> Result<(), Malformed> {
-    let named = connection_options(&head.fields);
-    let protected = |name: &Vec<u8>| match kind(name, false) {
-        Some(Kind::HopByHop) => matches!(&**name, b"content-length" | b"transfer-encoding"),
+    let protected = |name: &[u8]| match kind(name, false) {
+        Some(Kind::HopByHop) => ["content-length", "transfer-encoding"].into_iter().any(|n| is(name, n)),
         Some(Kind::Ours | Kind::Identity | Kind::Claim | Kind::Essential) => true,
         Some(Kind::Rewrite | Kind::Head) | None => false,
     };
-    if named.iter().any(protected) {
+    let named = connection_options(&head.fields);
+    if named.iter().any(|name| protected(name)) {
         return Err(Malformed::Field);
     }
     head.fields.retain(|name, _| {
@@ -192,13 +233,18 @@ pub fn request(head: &mut RequestHead, trusted: bool) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// The names `Connection` lists, less `close` and `keep-alive`, in lower case.
+fn is(name: &[u8], known: &str) -> bool {
+    name.eq_ignore_ascii_case(known.as_bytes())
+}
+
+/// The names `Connection` lists, less `close` and `keep-alive`. Most messages list no other.
 fn connection_options(fields: &Fields) -> Vec<Vec<u8>> {
     fields
         .get_all("connection")
         .flat_map(|value| value.split(|b| *b == b','))
-        .map(|option| option.trim_ascii().to_ascii_lowercase())
-        .filter(|option| !option.is_empty() && option != b"close" && option != b"keep-alive")
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| !option.is_empty() && !is(option, "close") && !is(option, "keep-alive"))
+        .map(<[u8]>::to_vec)
         .collect()
 }
 
@@ -208,7 +254,7 @@ pub fn response(head: &mut ResponseHead, drop: &[String]) {
     let named = connection_options(&head.fields);
     head.fields.retain(|name, _| {
         !is_hop_by_hop(name)
-            && !drop.iter().any(|d| name.eq_ignore_ascii_case(d.as_bytes()))
+            && !drop.iter().any(|d| is(name, d))
             && !named.iter().any(|n| name.eq_ignore_ascii_case(n))
     });
 }
@@ -279,34 +325,52 @@ fn canonical_host(text: &str) -> Option<String> {
 /// `X-Forwarded-*`, `X-Real-IP`, `Via` (RFC 9110 §7.6.3), `X-Request-Id` and `traceparent`.
 pub fn set_forwarding(exchange: &Exchange, inherited: &Inherited, via: &str, out: &mut Fields) {
     let Client { address, scheme, peer, local, .. } = &exchange.client;
-    let peer_ip = peer.ip().to_canonical();
-    let chain = match &inherited.forwarded_for {
-        Some(chain) => format!("{chain}, {peer_ip}"),
-        None => peer_ip.to_string(),
-    };
     let proto = inherited.proto.unwrap_or(scheme.as_str());
-    let host = inherited.host.clone().unwrap_or_else(|| exchange.host.to_string());
-    let node = if address.ip.is_ipv6() { format!("\"[{}]\"", address.ip) } else { address.ip.to_string() };
-    let forwarded = if host.is_empty() {
-        format!("for={node};proto={proto}")
-    } else {
-        format!("for={node};host=\"{host}\";proto={proto}")
+    let has_host = inherited.host.is_some() || !exchange.host.is_empty();
+    let write_host = |out: &mut ValueWriter<'_>| match &inherited.host {
+        Some(host) => out.text(host),
+        None => exchange.host.write(out),
     };
     let port = exchange.host.port().unwrap_or(match scheme {
         Scheme::Http if exchange.host.is_empty() => local.port(),
         Scheme::Http => 80,
         Scheme::Https => 443,
     });
-    let via_value = format!("{} {via}", exchange.request.version.as_str().trim_start_matches("HTTP/"));
-    out.append_parsed(b"forwarded", forwarded.as_bytes());
-    out.append_parsed(b"x-forwarded-for", chain.as_bytes());
+    out.append_written(b"forwarded", |out| {
+        out.text("for=");
+        if address.ip.is_ipv6() {
+            out.text("\"[");
+            out.address(address.ip);
+            out.text("]\"");
+        } else {
+            out.address(address.ip);
+        }
+        if has_host {
+            out.text(";host=\"");
+            write_host(out);
+            out.text("\"");
+        }
+        out.text(";proto=");
+        out.text(proto);
+    });
+    out.append_written(b"x-forwarded-for", |out| {
+        if let Some(chain) = &inherited.forwarded_for {
+            out.text(chain);
+            out.text(", ");
+        }
+        out.address(peer.ip().to_canonical());
+    });
     out.append_parsed(b"x-forwarded-proto", proto.as_bytes());
-    if !host.is_empty() {
-        out.append_parsed(b"x-forwarded-host", host.as_bytes());
+    if has_host {
+        out.append_written(b"x-forwarded-host", write_host);
     }
-    out.append_parsed(b"x-forwarded-port", port.to_string().as_bytes());
-    out.append_parsed(b"x-real-ip", address.ip.to_string().as_bytes());
-    out.append_parsed(b"via", via_value.as_bytes());
+    out.append_written(b"x-forwarded-port", |out| out.decimal(u64::from(port)));
+    out.append_written(b"x-real-ip", |out| out.address(address.ip));
+    out.append_written(b"via", |out| {
+        out.text(exchange.request.version.as_str().trim_start_matches("HTTP/"));
+        out.text(" ");
+        out.text(via);
+    });
     out.append_parsed(b"x-request-id", exchange.id.as_str().as_bytes());
     out.append_parsed(b"traceparent", &exchange.trace.traceparent());
 }
@@ -323,7 +387,7 @@ mod tests {
         head
     }
 
-    fn names(fields: &Fields) -> Vec<String> {
+    fn names_of(fields: &Fields) -> Vec<String> {
         fields.iter().map(|(n, _)| String::from_utf8(n.to_vec()).unwrap()).collect()
     }
 
@@ -369,7 +433,7 @@ mod tests {
             ("Accept", "*/*"),
         ]);
         request(&mut head, false).unwrap();
-        assert_eq!(names(&head.fields), ["Host", "Accept"]);
+        assert_eq!(names_of(&head.fields), ["Host", "Accept"]);
     }
 
     #[test]
@@ -408,14 +472,27 @@ mod tests {
             ("Cookie", "a=b"),
         ]);
         request(&mut head, false).unwrap();
-        assert_eq!(names(&head.fields), ["Cookie"]);
+        assert_eq!(names_of(&head.fields), ["Cookie"]);
     }
 
     #[test]
     fn e6_a_trusted_proxy_may_say_who_the_client_is_but_not_who_we_authenticated() {
         let mut head = head(&[("CF-Connecting-IP", "1.1.1.1"), ("X-User", "root"), ("Proxy", "x")]);
         request(&mut head, true).unwrap();
-        assert_eq!(names(&head.fields), ["CF-Connecting-IP"]);
+        assert_eq!(names_of(&head.fields), ["CF-Connecting-IP"]);
+    }
+
+    #[test]
+    fn names_stand_under_their_first_letter() {
+        for first in 0..=255 {
+            for (name, kind) in names(first) {
+                assert_eq!(name[0], first, "{}", name.escape_ascii());
+                let upper = name.to_ascii_uppercase();
+                assert_eq!(super::kind(&upper, false), Some(*kind));
+                let folded: Vec<u8> = name.iter().map(|b| if *b == b'-' { b'_' } else { *b }).collect();
+                assert_eq!(super::kind(&folded, true), Some(*kind));
+            }
+        }
     }
 
     #[test]
@@ -423,6 +500,9 @@ mod tests {
         let long = format!("x-consumer-{}", "a".repeat(60));
         assert_eq!(kind(long.as_bytes(), false), Some(Kind::Identity));
         assert_eq!(kind("a".repeat(100).as_bytes(), true), None);
+        assert_eq!(kind(b"x-forwarded-uris", false), Some(Kind::Ours));
+        assert_eq!(kind(b"x-forwardeds", false), None);
+        assert_eq!(kind(b"", true), None);
     }
 
     #[test]
@@ -445,7 +525,7 @@ mod tests {
         ] {
             let mut sent = head(&[(name, "forged"), ("Accept", "*/*")]);
             request(&mut sent, false).unwrap();
-            assert_eq!(names(&sent.fields), ["Accept"], "{name}");
+            assert_eq!(names_of(&sent.fields), ["Accept"], "{name}");
             assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
             assert_eq!(request(&mut head(&[("Connection", name)]), false), Err(Malformed::Field), "{name}");
             let twin = name.replacen('-', "_", 1);
@@ -498,6 +578,6 @@ mod tests {
             head.fields.append(name, value).unwrap();
         }
         response(&mut head, &["server".into(), "x-powered-by".into()]);
-        assert_eq!(names(&head.fields), ["Content-Type", "Set-Cookie"]);
+        assert_eq!(names_of(&head.fields), ["Content-Type", "Set-Cookie"]);
     }
 }

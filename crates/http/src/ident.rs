@@ -54,12 +54,23 @@ impl fmt::Debug for RequestId {
 }
 
 /// Writes the last `digits` hexadecimal digits of `value` to the start of `out`.
-fn write_hex(mut value: u128, digits: usize, out: &mut [u8]) {
-    for slot in out.iter_mut().take(digits).rev() {
-        let nibble = u8::try_from(value & 15).unwrap_or(0);
-        *slot = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        value >>= 4;
+fn write_hex(value: u128, digits: usize, out: &mut [u8]) {
+    let text = hex(value);
+    let from = text.get(text.len().saturating_sub(digits)..).unwrap_or_default();
+    for (to, from) in out.iter_mut().zip(from) {
+        *to = *from;
     }
+}
+
+/// The 32 hexadecimal digits of `value`. Each of its 16 bytes is dealt with on its own, so that all are at once.
+fn hex(value: u128) -> [u8; 32] {
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut text = [0; 32];
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(value.to_be_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    text
 }
 
 /// A W3C trace context (Trace Context, level 1): the trace a request belongs to, and our span in it.

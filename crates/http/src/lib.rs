@@ -42,7 +42,7 @@ pub use budget::{Budget, Held};
 pub use certificate::ClientCertificate;
 pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use exchange::{Exchange, Params};
-pub use fields::{Fields, InvalidField, is_token, is_value};
+pub use fields::{Block, Fields, InvalidField, ValueWriter, is_token, is_value, token_length};
 pub use forwarded::ForwardedHeader;
 pub use guard::{Guard, ResponseGuard};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Upgrade, Version, reason_phrase};

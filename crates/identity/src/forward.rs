@@ -18,9 +18,8 @@ const ROLES: &str = "x-consumer-roles";
 /// A value that cannot stand in a field exactly as it is, is left out, never mended: `root\n` must not
 /// become `root`. So are scopes with a space or comma and roles with a comma, which would read as two.
 pub fn write_identity(caller: Option<&Principal>, out: &mut Fields) {
-    for name in [SUBJECT, PROVIDER, KIND, SCOPES, ROLES] {
-        out.remove(name);
-    }
+    const NAMES: [&str; 5] = [SUBJECT, PROVIDER, KIND, SCOPES, ROLES];
+    out.retain(|name, _| !NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())));
     let Some(caller) = caller else { return };
     let mut put = |name: &str, value: &str| {
         if !value.is_empty() && is_value(value.as_bytes()) {
@@ -37,13 +36,21 @@ pub fn write_identity(caller: Option<&Principal>, out: &mut Fields) {
             PrincipalKind::Certificate => "certificate",
         },
     );
-    put(SCOPES, &join(&caller.scopes, " ", &[' ', ',']));
-    put(ROLES, &join(&caller.roles, ",", &[',']));
+    put_list(SCOPES, &caller.scopes, " ", &[' ', ','], out);
+    put_list(ROLES, &caller.roles, ",", &[','], out);
 }
 
-fn join(names: &[String], with: &str, without: &[char]) -> String {
+fn put_list(name: &str, names: &[String], with: &str, without: &[char], out: &mut Fields) {
     let plain = |name: &&str| !name.is_empty() && is_value(name.as_bytes()) && !name.contains(without);
-    names.iter().map(String::as_str).filter(plain).collect::<Vec<_>>().join(with)
+    let mut plain = names.iter().map(String::as_str).filter(plain);
+    let Some(first) = plain.next() else { return };
+    out.append_written(name.as_bytes(), |out| {
+        out.text(first);
+        for one in plain {
+            out.text(with);
+            out.text(one);
+        }
+    });
 }
 
 #[cfg(test)]

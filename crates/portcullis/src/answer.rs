@@ -6,6 +6,7 @@ use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use portcullis_http::{Exchange, Fields, Frame, Framing, Rejection, RequestId, ResponseHead};
 use portcullis_wire::{Downstream, SinkError};
+use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::time::SystemTime;
 
@@ -91,7 +92,10 @@ pub(crate) fn append_all(fields: &mut Fields, extra: Option<&Fields>) {
 /// What every answer carries: the request's id and, unless it came with the upstream's answer, the date.
 pub(crate) fn finish_fields(fields: &mut Fields, id: &RequestId) {
     if !fields.contains("date") {
-        fields.append_parsed(b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+        fields.append_written(b"date", |out| {
+            // Writing to a buffer cannot fail.
+            let _ = write!(out, "{}", httpdate::HttpDate::from(SystemTime::now()));
+        });
     }
     fields.remove("x-request-id");
     fields.append_parsed(b"x-request-id", id.as_str().as_bytes());

@@ -77,8 +77,9 @@ pub(crate) struct Origin<'a> {
 pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fields) {
     let Origin { exchange, inherited, via, client_cert } = origin;
     // A client of HTTP/1.0 may name no host; our own name is as good as any then.
-    let host = if exchange.host.is_empty() { via.to_owned() } else { exchange.host.to_string() };
-    out.append_parsed(b"host", host.as_bytes());
+    out.append_written(b"host", |out| {
+        if exchange.host.is_empty() { out.text(via) } else { exchange.host.write(out) }
+    });
     for (name, value) in passing.iter() {
         if !name.eq_ignore_ascii_case(b"host") {
             out.append_parsed(name, value);
@@ -99,12 +100,8 @@ fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result
         Some(template) => Some(template.path(&exchange.values()).ok_or(Rejection::NoRoute)?),
         None => None,
     };
-    let mut target = rewritten.unwrap_or_else(|| exchange.target.path().to_owned());
-    if let Some(query) = exchange.target.query() {
-        target.push('?');
-        target.push_str(query);
-    }
-    head.set_line(exchange.request.method_text(), target.as_bytes(), Version::Http11);
+    let path = rewritten.as_deref().unwrap_or(exchange.target.path());
+    head.set_line_of(exchange.request.method_text(), path, exchange.target.query(), Version::Http11);
     outgoing_fields(&exchange.request.fields, origin, &mut head.fields);
     head.upgrade = exchange.request.upgrade;
     if head.upgrade.is_some() {

@@ -107,7 +107,8 @@ impl Router {
     /// # Errors
     /// 404, or 405 with the methods that the path does take.
     pub(crate) fn find(&self, exchange: &mut Exchange) -> Result<usize, Rejection> {
-        self.search(exchange, Wanted::Itself)
+        let found = self.search(exchange, Wanted::Itself);
+        Self::settle(exchange, found)
     }
 
     /// The route of the request that a CORS preflight asks about: it has the method that the preflight names, and
@@ -116,29 +117,38 @@ impl Router {
         cors::announced_method(&exchange.request)?;
         let found = self.search(exchange, Wanted::Announced);
         let found = found.or_else(|_| self.search(exchange, Wanted::AnnouncedPath));
-        if found.is_err() {
-            exchange.params = Params::default();
-        }
-        found.ok()
+        Self::settle(exchange, found).ok()
     }
 
-    fn search(&self, exchange: &mut Exchange, wanted: Wanted) -> Result<usize, Rejection> {
-        exchange.params = Params::default();
+    /// Leaves the parameters of the route that was found with the exchange, or none.
+    fn settle(exchange: &mut Exchange, found: Result<(usize, Params), Rejection>) -> Result<usize, Rejection> {
+        match found {
+            Ok((route, params)) => {
+                exchange.params = params;
+                Ok(route)
+            }
+            Err(why) => {
+                exchange.params = Params::default();
+                Err(why)
+            }
+        }
+    }
+
+    fn search(&self, exchange: &Exchange, wanted: Wanted) -> Result<(usize, Params), Rejection> {
         let mut search = Search { exchange, wanted, allowed: BTreeSet::new(), found: None };
-        let path = search.exchange.target.path().strip_prefix('/');
-        if let Some(path) = path.map(str::to_owned) {
-            let host = search.exchange.host.name().to_owned();
-            let exact = self.exact.get(&host);
+        if let Some(path) = exchange.target.path().strip_prefix('/') {
+            let host = exchange.host.name();
+            let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
             let wildcard = self
                 .wildcard
                 .iter()
                 .filter(|(suffix, _)| host.ends_with(suffix.as_str()) && host.len() > suffix.len());
             let trees = exact.into_iter().chain(wildcard.map(|(_, node)| node)).chain([&self.any]);
             for tree in trees {
-                tree.search(&path, &mut search);
-                if let Some((route, params)) = search.found.take() {
-                    bind(&path, &params, &mut search.exchange.params);
-                    return Ok(route);
+                if tree.search(path, &mut search)
+                    && let Some((route, names)) = search.found
+                {
+                    return Ok((route, bind(path, names)));
                 }
             }
         }
@@ -162,21 +172,21 @@ enum Wanted {
 }
 
 struct Search<'a> {
-    exchange: &'a mut Exchange,
+    exchange: &'a Exchange,
     wanted: Wanted,
     allowed: BTreeSet<String>,
-    found: Option<(usize, Names)>,
+    found: Option<(usize, &'a Names)>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Takes the first of these candidates whose method and conditions hold.
-    fn judge(&mut self, candidates: &[Candidate]) -> bool {
+    fn judge(&mut self, candidates: &'a [Candidate]) -> bool {
         for candidate in candidates {
             if !candidate.conditions.iter().all(|condition| self.holds(condition)) {
                 continue;
             }
             if self.takes(candidate) {
-                self.found = Some((candidate.route, candidate.names.clone()));
+                self.found = Some((candidate.route, &candidate.names));
                 return true;
             }
             if candidate.methods.is_empty() {
@@ -226,16 +236,16 @@ impl Node {
     }
 
     /// Visits the nodes that match the rest of the path, the most specific first, until one has the route.
-    fn search(&self, path: &str, search: &mut Search<'_>) -> bool {
+    fn search<'a>(&'a self, path: &str, search: &mut Search<'a>) -> bool {
         let (segment, rest) = match path.split_once('/') {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (path, None),
         };
-        let step = |node: &Node, search: &mut Search<'_>| match rest {
+        let step = |node: &'a Node, search: &mut Search<'a>| match rest {
             Some(rest) => node.search(rest, search),
             None => search.judge(&node.here),
         };
-        self.literal.get(segment).is_some_and(|node| step(node, search))
+        (!self.literal.is_empty() && self.literal.get(segment).is_some_and(|node| step(node, search)))
             || (!segment.is_empty() && self.param.as_deref().is_some_and(|node| step(node, search)))
             || search.judge(&self.rest)
     }
@@ -263,12 +273,14 @@ fn binding(segment: &PathSegment) -> Option<Arc<str>> {
     }
 }
 
-fn bind(path: &str, names: &[Option<Arc<str>>], params: &mut Params) {
+fn bind(path: &str, names: &[Option<Arc<str>>]) -> Params {
+    let mut params = Params::default();
     for (name, value) in names.iter().zip(path.splitn(names.len(), '/')) {
         if let Some(name) = name {
             params.push(name.clone(), value.to_owned());
         }
     }
+    params
 }
 
 fn conditions(matches: &Match) -> Result<Arc<[Condition]>, String> {

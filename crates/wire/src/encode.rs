@@ -60,6 +60,8 @@ pub(crate) fn response(head: &ResponseHead, framing: Framing, close: bool, out: 
 }
 
 fn fields(fields: &Fields, out: &mut Vec<u8>) {
+    // What stands around them too, and the lines that follow.
+    out.reserve(fields.size() + 4 * fields.len() + 128);
     for (name, value) in fields.iter() {
         out.extend_from_slice(name);
         out.extend_from_slice(b": ");
@@ -80,12 +82,23 @@ fn length(framing: Framing, out: &mut Vec<u8>) {
     }
 }
 
-// Writing to a Vec cannot fail.
 fn decimal(value: u64, out: &mut Vec<u8>) {
-    let _ = write!(out, "{value}");
+    let mut digits = [0; 20];
+    let mut rest = value;
+    let mut length = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        length += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
 }
 
 /// The line before a chunk's data.
 pub(crate) fn chunk_size(size: usize, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
     let _ = write!(out, "{size:x}\r\n");
 }

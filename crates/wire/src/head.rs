@@ -6,8 +6,9 @@
 use crate::framing::Seen;
 use portcullis_http::{
     Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Upgrade, UpstreamFailure,
-    Version, is_token, is_value,
+    Version, is_token, is_value, token_length,
 };
+use std::ops::Range;
 
 /// Caps on a head.
 #[derive(Clone, Debug)]
@@ -62,6 +63,11 @@ impl HeadReader {
         limits: &HeadLimits,
         head: &mut RequestHead,
     ) -> Result<Option<usize>, Rejection> {
+        if self.line == 0
+            && let Some(end) = whole_request(bytes, limits, head)
+        {
+            return Ok(Some(end));
+        }
         let end = match self.end_of_head(bytes, limits) {
             Ok(Some(end)) => end,
             unfinished => {
@@ -72,26 +78,10 @@ impl HeadReader {
         };
         let text = bytes.get(..end).unwrap_or_default();
         *self = HeadReader::default();
-        let mut lines = Lines(text);
         head.clear();
-        request_line(lines.next().unwrap_or_default(), limits, head)?;
-        let mut seen = Seen::default();
-        for line in lines {
-            let (name, value) = split_field(line).ok_or(Rejection::Malformed(Malformed::Field))?;
-            if head.fields.len() == limits.fields {
-                return Err(Rejection::HeadTooLarge);
-            }
-            head.fields.append_parsed(name, value);
-            seen.note(name, value)?;
-        }
-        if seen.is_over_cookies() {
-            return Err(Rejection::HeadTooLarge);
-        }
-        head.framing = seen.request_framing(head.version)?;
-        head.accepts_trailers = seen.accepts_trailers() && head.version == Version::Http11;
-        let may_switch =
-            head.method == Method::Get && head.version == Version::Http11 && head.framing == Framing::None;
-        head.upgrade = (seen.asks_for_websocket() && may_switch).then_some(Upgrade::WebSocket);
+        let mut lines = Lines { text, at: 0 };
+        request_line(lines.next().and_then(|line| text.get(line)).unwrap_or_default(), limits, head)?;
+        request_fields(&mut lines, limits, head)?;
         Ok(Some(end))
     }
 
@@ -106,7 +96,8 @@ impl HeadReader {
         if self.line == 0 || self.judged > 0 {
             return Ok(());
         }
-        let line = Lines(bytes.get(..self.line).unwrap_or_default()).next().unwrap_or_default();
+        let text = bytes.get(..self.line).unwrap_or_default();
+        let line = Lines { text, at: 0 }.next().and_then(|line| text.get(line)).unwrap_or_default();
         head.clear();
         request_line(line, limits, head)?;
         self.judged = self.line;
@@ -124,23 +115,20 @@ impl HeadReader {
         to_head: bool,
         head: &mut ResponseHead,
     ) -> Result<Option<usize>, BadResponse> {
+        if self.line == 0
+            && let Some(end) = whole_response(bytes, limits, to_head, head)
+        {
+            return Ok(Some(end));
+        }
         let Some(end) = self.end_of_head(bytes, limits)? else {
             return if bytes.len() >= limits.bytes { Err(BadResponse) } else { Ok(None) };
         };
         *self = HeadReader::default();
-        let mut lines = Lines(bytes.get(..end).unwrap_or_default());
+        let text = bytes.get(..end).unwrap_or_default();
+        let mut lines = Lines { text, at: 0 };
         head.clear();
-        status_line(lines.next().unwrap_or_default(), head)?;
-        let mut seen = Seen::default();
-        for line in lines {
-            let (name, value) = split_field(line).ok_or(BadResponse)?;
-            if head.fields.len() == limits.fields {
-                return Err(BadResponse);
-            }
-            head.fields.append_parsed(name, value);
-            seen.note(name, value).map_err(|_| BadResponse)?;
-        }
-        head.framing = seen.response_framing(head, to_head)?;
+        status_line(lines.next().and_then(|line| text.get(line)).unwrap_or_default(), head)?;
+        response_fields(&mut lines, limits, to_head, head)?;
         Ok(Some(end))
     }
 
@@ -176,28 +164,136 @@ fn too_large(bytes: &[u8], limits: &HeadLimits) -> Rejection {
     if line > limits.target { Rejection::TargetTooLong } else { Rejection::HeadTooLarge }
 }
 
-/// The lines of a head that is known to end in an empty one, each without its CRLF.
-struct Lines<'a>(&'a [u8]);
+/// The lines of a head, each without its CRLF, up to the empty one that ends it or to one that is not whole or does not
+/// end in CRLF.
+struct Lines<'a> {
+    text: &'a [u8],
+    /// Behind the last line that was yielded, or behind the empty one.
+    at: usize,
+}
 
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
+impl Iterator for Lines<'_> {
+    type Item = Range<usize>;
 
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let at = memchr::memchr(b'\n', self.0)?;
-        let (line, rest) = self.0.split_at_checked(at + 1)?;
-        self.0 = rest;
-        line.strip_suffix(b"\r\n").filter(|line| !line.is_empty())
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rest = self.text.get(self.at..)?;
+        let length = memchr::memchr(b'\n', rest)?.checked_sub(1)?;
+        if rest.get(length) != Some(&b'\r') {
+            return None;
+        }
+        let start = self.at;
+        self.at += length + 2;
+        (length > 0).then_some(start..start + length)
     }
+}
+
+impl Lines<'_> {
+    /// Whether the empty line was read.
+    fn ended(&self) -> bool {
+        let read = self.text.get(..self.at).unwrap_or_default();
+        read.ends_with(b"\r\n\r\n")
+    }
+}
+
+/// Reads a request's head that is whole and sound: what most are, in one pass. Of any other `None`; its verdict takes
+/// [`HeadReader::request`], which reads by the same functions.
+fn whole_request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Option<usize> {
+    let text = bytes.get(..limits.bytes).unwrap_or(bytes);
+    let mut lines = Lines { text, at: 0 };
+    head.clear();
+    request_line(text.get(lines.next()?)?, limits, head).ok()?;
+    request_fields(&mut lines, limits, head).ok()?;
+    lines.ended().then_some(lines.at)
+}
+
+/// The same of a response.
+fn whole_response(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    to_head: bool,
+    head: &mut ResponseHead,
+) -> Option<usize> {
+    let text = bytes.get(..limits.bytes).unwrap_or(bytes);
+    let mut lines = Lines { text, at: 0 };
+    head.clear();
+    status_line(text.get(lines.next()?)?, head).ok()?;
+    response_fields(&mut lines, limits, to_head, head).ok()?;
+    lines.ended().then_some(lines.at)
+}
+
+/// Reads the field lines of a request, and what follows from them.
+fn request_fields(
+    lines: &mut Lines<'_>,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<(), Rejection> {
+    let mut seen = Seen::default();
+    fields(lines, &mut head.fields, |count, name, value| {
+        if count == limits.fields {
+            return Err(Rejection::HeadTooLarge);
+        }
+        seen.note(name, value)
+    })
+    .map_err(|error| error.unwrap_or(Rejection::Malformed(Malformed::Field)))?;
+    if seen.is_over_cookies() {
+        return Err(Rejection::HeadTooLarge);
+    }
+    head.framing = seen.request_framing(head.version)?;
+    head.accepts_trailers = seen.accepts_trailers() && head.version == Version::Http11;
+    let may_switch =
+        head.method == Method::Get && head.version == Version::Http11 && head.framing == Framing::None;
+    head.upgrade = (seen.asks_for_websocket() && may_switch).then_some(Upgrade::WebSocket);
+    Ok(())
+}
+
+/// The same of a response.
+fn response_fields(
+    lines: &mut Lines<'_>,
+    limits: &HeadLimits,
+    to_head: bool,
+    head: &mut ResponseHead,
+) -> Result<(), BadResponse> {
+    let mut seen = Seen::default();
+    fields(lines, &mut head.fields, |count, name, value| {
+        if count == limits.fields {
+            return Err(BadResponse);
+        }
+        seen.note(name, value).map_err(|_| BadResponse)
+    })
+    .map_err(|error| error.unwrap_or(BadResponse))?;
+    head.framing = seen.response_framing(head, to_head)?;
+    Ok(())
+}
+
+/// Reads field lines to the last. `judge` gets the number of fields before, the name and the value of each.
+///
+/// # Errors
+/// What `judge` says; `None` for a line that is no field's.
+fn fields<E>(
+    lines: &mut Lines<'_>,
+    fields: &mut Fields,
+    mut judge: impl FnMut(usize, &[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), Option<E>> {
+    let text = lines.text;
+    let begin = lines.at;
+    let mut block = fields.block();
+    while let Some(line) = lines.next() {
+        let start = line.start;
+        let (name, value) = split_field(text.get(line).unwrap_or_default()).ok_or(None)?;
+        let bytes = |range: &Range<usize>| text.get(start + range.start..start + range.end).unwrap_or_default();
+        judge(block.len(), bytes(&name), bytes(&value)).map_err(Some)?;
+        let from = |range: Range<usize>| start + range.start - begin..start + range.end - begin;
+        block.append(from(name), from(value));
+    }
+    block.end(text.get(begin..lines.at).unwrap_or_default());
+    Ok(())
 }
 
 fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<(), Rejection> {
     let malformed = Rejection::Malformed(Malformed::RequestLine);
-    let mut parts = line.split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(malformed);
-    };
+    let part = |text| memchr::memchr(b' ', text).and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)));
+    let Some((method, rest)) = part(line) else { return Err(malformed) };
+    let Some((target, version)) = part(rest) else { return Err(malformed) };
     // Methods are case-sensitive and all registered ones are upper case: `get` is a probe or a bug.
     if !is_token(method)
         || method.len() > MAX_METHOD
@@ -250,23 +346,27 @@ fn status_line(line: &[u8], head: &mut ResponseHead) -> Result<(), BadResponse> 
     if (100..=599).contains(&head.status) { Ok(()) } else { Err(BadResponse) }
 }
 
-/// Name and value of a field line; `None` where RFC 9112 §5 does not allow it.
-fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr::memchr(b':', line)?;
-    let (name, rest) = line.split_at_checked(colon)?;
-    let value = trim_ows(rest.get(1..)?);
-    (is_token(name) && is_value(value)).then_some((name, value))
+/// Where name and value of a field line stand in it; `None` where RFC 9112 §5 does not allow it.
+fn split_field(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
+    let colon = token_length(line);
+    if colon == 0 || line.get(colon) != Some(&b':') {
+        return None;
+    }
+    let (start, end) = (colon + 1, line.len());
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let value = line.get(start..)?;
+    let before = value.iter().take_while(|b| blank(b)).count();
+    let behind = value.get(before..)?.iter().rev().take_while(|b| blank(b)).count();
+    let value = start + before..end - behind;
+    is_value(line.get(value.clone())?).then_some((0..colon, value))
 }
 
 /// The fields of a trailer section whose lines are whole; `None` where one is no field line.
 #[must_use]
 pub fn read_trailers(text: &[u8]) -> Option<Fields> {
-    let mut fields = Fields::default();
-    for line in Lines(text) {
-        let (name, value) = split_field(line)?;
-        fields.append_parsed(name, value);
-    }
-    Some(fields)
+    let mut trailers = Fields::default();
+    let read = fields(&mut Lines { text, at: 0 }, &mut trailers, |_, _, _| Ok::<_, BadResponse>(()));
+    read.is_ok().then_some(trailers)
 }
 
 /// Without the optional white space (space and tab) at both ends.

@@ -45,8 +45,13 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    /// The wait is over.
+    pub(crate) fn end(&mut self) {
+        self.since = None;
+    }
+
     /// The wait is over; returns how long it lasted.
-    pub(crate) fn end(&mut self) -> Duration {
+    pub(crate) fn lap(&mut self) -> Duration {
         self.since.take().map_or(Duration::ZERO, |since| since.elapsed())
     }
 

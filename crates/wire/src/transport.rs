@@ -286,7 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                     self.incoming = Incoming::Done
                 }
                 Poll::Ready(Ok(read)) if read > 0 => {
-                    self.waited += self.read_wait.end();
+                    self.waited += self.read_wait.lap();
                     self.received += read as u64;
                 }
                 Poll::Ready(_) => {

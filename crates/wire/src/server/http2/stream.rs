@@ -101,7 +101,7 @@ impl Source for Http2Downstream {
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.waited += self.read_wait.end();
+                    self.waited += self.read_wait.lap();
                     match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => {
