@@ -157,9 +157,24 @@ pub fn is_token(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn is_value(bytes: &[u8]) -> bool {
     let edge = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    // Without a branch for each byte, so that many are judged at once.
-    let sound = bytes.iter().fold(true, |sound, &b| sound & ((b >= 0x20) & (b != 0x7f) | (b == b'\t')));
-    sound && !edge(bytes.first()) && !edge(bytes.last())
+    let sound = |b: &u8| (*b >= 0x20 && *b != 0x7f) || *b == b'\t';
+    let (eights, rest) = bytes.as_chunks::<8>();
+    eights.iter().all(|eight| is_visible(*eight) || eight.iter().all(sound))
+        && rest.iter().all(sound)
+        && !edge(bytes.first())
+        && !edge(bytes.last())
+}
+
+/// Whether none of eight bytes is a control character, all looked at together: the high bit of a byte is set by
+/// subtracting 0x20 where it is below that, and by subtracting 1 from what differs from 0x7f where nothing does.
+fn is_visible(eight: [u8; 8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = 0x80 * EACH;
+    let text = u64::from_ne_bytes(eight);
+    let deleted = text ^ (0x7f * EACH);
+    let below = text.wrapping_sub(0x20 * EACH) & !text;
+    let zero = deleted.wrapping_sub(EACH) & !deleted;
+    (below | zero) & HIGH == 0
 }
 
 /// Writes a field's value into the buffer it is to stand in. The caller answers for its being one ([`is_value`]).
@@ -344,7 +359,8 @@ impl Fields {
 
     /// All values of this name, in wire order.
     pub fn get_all<'a, N: AsRef<[u8]> + 'a>(&'a self, name: N) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_ref())).map(|(_, v)| v)
+        let named = move |item: &&Item| self.is_named(item, name.as_ref());
+        self.items.iter().filter(named).map(|item| self.text(item.value))
     }
 
     /// Whether a field of this name is there.
@@ -397,7 +413,12 @@ impl Fields {
     }
 
     fn find(&self, name: &[u8]) -> Option<&Item> {
-        self.items.iter().find(|item| self.text(item.name).eq_ignore_ascii_case(name))
+        self.items.iter().find(|item| self.is_named(item, name))
+    }
+
+    /// Most names differ in length already.
+    fn is_named(&self, item: &Item, name: &[u8]) -> bool {
+        item.name.len as usize == name.len() && self.text(item.name).eq_ignore_ascii_case(name)
     }
 
     /// Copies bytes into the buffer, to be found again by their span. A head is capped far below 4 GiB,
@@ -456,6 +477,61 @@ mod tests {
             assert_eq!(fields.append(name, value), Err(InvalidField), "{name:?}: {value:?}");
         }
         assert!(fields.is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn values_are_judged_byte_by_byte(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
+            let sound = bytes.iter().all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f));
+            let trimmed = !matches!(bytes.first(), Some(b' ' | b'\t')) && !matches!(bytes.last(), Some(b' ' | b'\t'));
+            proptest::prop_assert_eq!(is_value(&bytes), sound && trimmed);
+        }
+
+        #[test]
+        fn one_bad_byte_among_eight_shows(good in proptest::array::uniform8(0x20u8..=0xff), at in 0usize..8, bad in 0u8..0x20) {
+            let mut eight = good.map(|b| if b == 0x7f { 0x7e } else { b });
+            proptest::prop_assert!(is_visible(eight));
+            eight[at] = bad;
+            proptest::prop_assert!(!is_visible(eight));
+            eight[at] = 0x7f;
+            proptest::prop_assert!(!is_visible(eight));
+        }
+    }
+
+    #[test]
+    fn values_are_written_as_they_are_displayed() {
+        let mut fields = Fields::default();
+        for number in [0, 9, 10, 12_345, u64::MAX] {
+            fields.append_written(b"n", |out| out.decimal(number));
+            assert_eq!(fields.get_all("n").last().unwrap(), number.to_string().as_bytes());
+        }
+        for address in ["0.0.0.0", "203.0.113.7", "255.255.255.255", "::1", "2001:db8::1"] {
+            fields.append_written(b"a", |out| out.address(address.parse().unwrap()));
+            assert_eq!(fields.get_all("a").last().unwrap(), address.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_not_ended_adds_nothing() {
+        let mut fields = Fields::default();
+        fields.append("a", "1").unwrap();
+        let mut block = fields.block();
+        block.append(0..1, 3..4);
+        drop(block);
+        let mut block = fields.block();
+        block.append(0..1, 3..4);
+        block.end(b"b: 2\r\n");
+        assert_eq!(fields.iter().collect::<Vec<_>>(), [(&b"a"[..], &b"1"[..]), (b"b", b"2")]);
+    }
+
+    #[test]
+    fn a_buffer_comes_back_empty() {
+        let mut fields = Fields::default();
+        fields.append("a", "1").unwrap();
+        drop(fields);
+        let mut fields = Fields::default();
+        let _ = fields.block();
+        assert!(fields.is_empty() && fields.buffer.is_empty() && fields.buffer.capacity() > 0);
     }
 
     #[test]

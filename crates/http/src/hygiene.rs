@@ -36,7 +36,7 @@ fn fold(byte: u8) -> u8 {
 }
 
 /// Names that have a kind, by their first letter.
-fn names(first: u8) -> &'static [(&'static [u8], Kind)] {
+const fn names(first: u8) -> &'static [(&'static [u8], Kind)] {
     use Kind::{Claim, Essential, Head, HopByHop, Identity, Ours, Rewrite};
     match first {
         b'a' => &[(b"authorization", Essential)],
@@ -107,6 +107,24 @@ fn names(first: u8) -> &'static [(&'static [u8], Kind)] {
     }
 }
 
+/// For each first letter the lengths of its names, a bit for each: most names are none of them, which shows at once.
+static LENGTHS: [u64; 26] = {
+    let mut lengths = [0; 26];
+    let mut letter = 0;
+    // An index beyond the end would be an error at compile time.
+    #[allow(clippy::indexing_slicing)]
+    while letter < 26 {
+        let known = names(b'a' + letter as u8);
+        let mut at = 0;
+        while at < known.len() {
+            lengths[letter] |= 1 << known[at].0.len();
+            at += 1;
+        }
+        letter += 1;
+    }
+    lengths
+};
+
 /// Beginnings of names that tell who the caller is.
 const IDENTITY: [&[u8]; 9] = [
     b"x-consumer-",
@@ -125,9 +143,12 @@ fn kind(name: &[u8], folded: bool) -> Option<Kind> {
     let read = |byte: u8| if folded { fold(byte) } else { byte.to_ascii_lowercase() };
     let reads = |text: &[u8], known: &[u8]| text.iter().zip(known).all(|(byte, known)| read(*byte) == *known);
     let first = read(*name.first()?);
-    let found = names(first).iter().find(|(known, _)| known.len() == name.len() && reads(name, known));
-    if let Some((_, kind)) = found {
-        return Some(*kind);
+    let lengths = LENGTHS.get(usize::from(first.wrapping_sub(b'a'))).copied().unwrap_or(0);
+    if lengths.checked_shr(u32::try_from(name.len()).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1 {
+        let found = names(first).iter().find(|(known, _)| known.len() == name.len() && reads(name, known));
+        if let Some((_, kind)) = found {
+            return Some(*kind);
+        }
     }
     // The rest goes by how the name begins.
     if !matches!(first, b'x' | b's') {

@@ -61,15 +61,18 @@ async fn pass<D: Downstream>(
     }
     let route = route(snapshot, exchange, record)?;
     let total = if route.grpc { grpc::deadline(&exchange.request, route.total) } else { route.total };
-    let stages = stages(snapshot, &route, exchange, inherited, firewall, downstream, record);
-    let tunnel = match total {
-        None => stages.await,
-        Some(total) => tokio::time::timeout(total, stages)
-            .await
-            .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),
+    let tunnel = {
+        // Not to be moved from here: with all that a request may come to wait for it is large.
+        let stages = pin!(stages(snapshot, &route, exchange, inherited, firewall, downstream, record));
+        match total {
+            None => stages.await,
+            Some(total) => tokio::time::timeout(total, stages)
+                .await
+                .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),
+        }
     };
     if let Some(tunnel) = tunnel? {
-        tunnel.run(downstream, record).await;
+        Box::pin(tunnel.run(downstream, record)).await;
     }
     Ok(())
 }
@@ -130,7 +133,8 @@ async fn stages<D: Downstream>(
     let answer = match &route.action {
         Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,
         Action::Compose(plan) => {
-            composed::call(permit, origin, plan, &snapshot.shared.budget, record).await?
+            // On the heap, so that other requests need no room for it.
+            Box::pin(composed::call(permit, origin, plan, &snapshot.shared.budget, record)).await?
         }
     };
     match tunnel::reply(route, answer) {

@@ -61,6 +61,16 @@ async fn http1(
         endpoint.note_reuse();
         return Ok((Connection::Http1(kept), true));
     }
+    // On the heap, so that exchanges over connections that rest need no room for it.
+    Box::pin(open(group, client, endpoint, reuse)).await
+}
+
+async fn open(
+    group: &Group,
+    client: &ClientSettings,
+    endpoint: &Arc<Endpoint>,
+    reuse: bool,
+) -> Result<(Connection, bool), UpstreamFailure> {
     let slot = match place(group, endpoint, reuse).await? {
         Place::Free(slot) => slot,
         Place::Kept(kept) => {
@@ -118,6 +128,10 @@ async fn http2(group: &Group, endpoint: &Arc<Endpoint>) -> Result<(Connection, b
     if let Some(found) = shared(group, endpoint).await {
         return Ok((found, true));
     }
+    Box::pin(open_shared(group, endpoint)).await
+}
+
+async fn open_shared(group: &Group, endpoint: &Arc<Endpoint>) -> Result<(Connection, bool), UpstreamFailure> {
     let limit = group.connector.limit;
     let opening = pool::opening(endpoint);
     let Ok(permit) = timeout(limit, opening.acquire()).await else {

@@ -277,7 +277,7 @@ fn fields<E>(
     let text = lines.text;
     let begin = lines.at;
     let mut block = fields.block();
-    while let Some(line) = lines.next() {
+    for line in lines.by_ref() {
         let start = line.start;
         let (name, value) = split_field(text.get(line).unwrap_or_default()).ok_or(None)?;
         let bytes = |range: &Range<usize>| text.get(start + range.start..start + range.end).unwrap_or_default();
