@@ -75,9 +75,7 @@ pub(crate) async fn take<D: Downstream>(
     let inspected = read.len().min(limit);
     let read = Bytes::from(read);
     let plain = match coding {
-        Some(coding) => {
-            Some(Box::pin(inflate(coding, plan, read.slice(..inspected), more, budget)).await?)
-        },
+        Some(coding) => Some(Box::pin(inflate(coding, plan, read.slice(..inspected), more, budget)).await?),
         None => None,
     };
     Ok(RequestBody { read, inspected, plain, more, framing, held: Some(held) })

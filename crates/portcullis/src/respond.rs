@@ -157,7 +157,15 @@ impl Filter {
             return Err(Rejection::Upstream(UpstreamFailure::TooLarge));
         }
         let Some(masker) = &mut self.masker else { return Ok(data) };
-        let mut masked = masker.push(&data, &mut self.out);
+        let mut masked = match masker.pass(&data) {
+            // Most bodies pass as they came.
+            Some(count) if count == data.len() || !last => return Ok(data.slice(..count)),
+            Some(count) => {
+                self.out.extend_from_slice(data.get(..count).unwrap_or_default());
+                Ok(())
+            }
+            None => masker.push(&data, &mut self.out),
+        };
         if last {
             masked = masked.and_then(|()| masker.finish(&mut self.out));
         }

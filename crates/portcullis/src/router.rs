@@ -121,7 +121,10 @@ impl Router {
     }
 
     /// Leaves the parameters of the route that was found with the exchange, or none.
-    fn settle(exchange: &mut Exchange, found: Result<(usize, Params), Rejection>) -> Result<usize, Rejection> {
+    fn settle(
+        exchange: &mut Exchange,
+        found: Result<(usize, Params), Rejection>,
+    ) -> Result<usize, Rejection> {
         match found {
             Ok((route, params)) => {
                 exchange.params = params;

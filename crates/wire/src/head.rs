@@ -280,7 +280,8 @@ fn fields<E>(
     for line in lines.by_ref() {
         let start = line.start;
         let (name, value) = split_field(text.get(line).unwrap_or_default()).ok_or(None)?;
-        let bytes = |range: &Range<usize>| text.get(start + range.start..start + range.end).unwrap_or_default();
+        let bytes =
+            |range: &Range<usize>| text.get(start + range.start..start + range.end).unwrap_or_default();
         judge(block.len(), bytes(&name), bytes(&value)).map_err(Some)?;
         let from = |range: Range<usize>| start + range.start - begin..start + range.end - begin;
         block.append(from(name), from(value));

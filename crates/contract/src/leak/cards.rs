@@ -7,13 +7,16 @@ use super::table::Then;
 /// The digits of the first group: less than this is no beginning of a card number, grouped or not.
 const FIRST_GROUP: usize = 4;
 
+const MIN_DIGITS: usize = 13;
 const MAX_DIGITS: usize = 19;
 
-/// The first run of four digits or more that begins at or after `from`. Looks at every fourth byte only.
+/// The first run of four digits or more that begins at or after `from` and may be the beginning of a card number. Looks
+/// at every fourth byte only.
 pub(super) fn next_run(text: &[u8], from: usize) -> Option<usize> {
     let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let mut hit = from + FIRST_GROUP - 1;
     loop {
+        hit += without_digits(text.get(hit..).unwrap_or_default());
         while !text.get(hit)?.is_ascii_digit() {
             hit += FIRST_GROUP;
         }
@@ -25,11 +28,25 @@ pub(super) fn next_run(text: &[u8], from: usize) -> Option<usize> {
         while digit(end) {
             end += 1;
         }
-        if start >= from && end - start >= FIRST_GROUP {
+        if start >= from && end - start >= FIRST_GROUP && !is_short(text, start, end) {
             return Some(start);
         }
         hit = end + FIRST_GROUP;
     }
+}
+
+/// Bytes at the beginning of which every fourth is no digit, as a multiple of sixteen: four are looked at together.
+fn without_digits(text: &[u8]) -> usize {
+    let none = |&[a, _, _, _, b, _, _, _, c, _, _, _, d, _, _, _]: &[u8; 16]| {
+        !(a.is_ascii_digit() | b.is_ascii_digit() | c.is_ascii_digit() | d.is_ascii_digit())
+    };
+    let (chunks, _) = text.as_chunks::<16>();
+    16 * chunks.iter().take_while(|chunk| none(chunk)).count()
+}
+
+/// Whether a run of digits is too short for a card number and, as far as the text goes, no group of one.
+fn is_short(text: &[u8], start: usize, end: usize) -> bool {
+    end - start < MIN_DIGITS && text.get(end).is_some_and(|next| !matches!(next, b' ' | b'-'))
 }
 
 /// Where the run of digits at `start` ends.
@@ -117,7 +134,7 @@ fn may_end(text: &[u8], end: usize, last: bool) -> Option<bool> {
 }
 
 fn is_card(digits: &[u8]) -> bool {
-    (13..=MAX_DIGITS).contains(&digits.len()) && is_issued(digits) && luhn(digits)
+    (MIN_DIGITS..=MAX_DIGITS).contains(&digits.len()) && is_issued(digits) && luhn(digits)
 }
 
 /// ISO/IEC 7812-1 annex B.
@@ -184,10 +201,13 @@ mod tests {
     proptest! {
         /// Looking at every fourth byte finds the same runs as looking at each.
         #[test]
-        fn no_run_is_missed(text in "[0-9a ]{0,60}", from in 0usize..60) {
+        fn no_run_is_missed(text in "[0-9a ]{0,60}([a ]{0,60}[0-9]{0,20}){0,4}", from in 0usize..60) {
             let text = text.as_bytes();
             let begins = |at: &usize| {
-                (*at == 0 || !text[at - 1].is_ascii_digit()) && run_end(text, *at) - at >= FIRST_GROUP
+                let end = run_end(text, *at);
+                (*at == 0 || !text[at - 1].is_ascii_digit())
+                    && end - at >= FIRST_GROUP
+                    && (end - at >= 13 || end == text.len() || text[end] == b' ')
             };
             prop_assert_eq!(next_run(text, from), (from..text.len()).find(begins));
         }

@@ -1,6 +1,6 @@
 //! The streaming side of leak prevention.
 
-use super::patterns::{Found, Outcome, Patterns, is_host_byte};
+use super::patterns::{Anchors, Found, Outcome, Patterns, is_host_byte};
 use super::table::Then;
 use super::{Kind, Kinds, LeakMode, Leaked, cards};
 use std::fmt;
@@ -72,6 +72,39 @@ impl Masker {
         }
     }
 
+    /// Takes a chunk of which all that is decided may pass as it is: of most it is all, and they need not be copied.
+    /// Says how many of its bytes those are; what follows is held back. `None` where bytes of other chunks are held
+    /// back or something is to be masked: nothing is taken then, and [`Masker::push`] is the way.
+    pub fn pass(&mut self, chunk: &[u8]) -> Option<usize> {
+        if self.blocked.is_some() || self.then != Then::Nothing || self.held() > 0 {
+            return None;
+        }
+        // All in the buffer was given out: it is there to be looked back at.
+        let mut joined = std::mem::take(&mut self.buffer);
+        let context = joined.len();
+        let text = if context == 0 {
+            chunk
+        } else {
+            joined.extend_from_slice(chunk);
+            &joined
+        };
+        let found = Candidates::new(&self.patterns, text, context).next(text, self.floor, false);
+        let until = match found {
+            Next::Leak(_) => {
+                joined.truncate(context);
+                self.buffer = joined;
+                return None;
+            }
+            Next::Stop(Stop::Done) => self.undecided_tail(text, context),
+            Next::Stop(Stop::At(at)) => self.host_start(text, context, at),
+        };
+        let dropped = until.saturating_sub(CONTEXT);
+        self.buffer = text.get(dropped..).unwrap_or_default().to_vec();
+        self.given = until - dropped;
+        self.floor = self.floor.saturating_sub(dropped);
+        Some(until - context)
+    }
+
     /// Takes a chunk and appends to `out` what is decided.
     ///
     /// # Errors
@@ -120,8 +153,8 @@ impl Masker {
         };
         let until = match stop {
             _ if last => self.buffer.len(),
-            Stop::Done => self.undecided_tail(),
-            Stop::At(at) => self.host_start(at),
+            Stop::Done => self.undecided_tail(&self.buffer, self.given),
+            Stop::At(at) => self.host_start(&self.buffer, self.given, at),
         };
         self.give(until, out);
         let dropped = self.given.saturating_sub(CONTEXT);
@@ -137,44 +170,23 @@ impl Masker {
         self.given = self.given.max(until);
     }
 
-    /// Goes through the candidates in the order in which they begin and decides each.
+    /// Goes through the candidates in the order in which they begin, decides each and masks what leaks.
     fn scan(&mut self, out: &mut Vec<u8>, last: bool) -> Result<Stop, Leaked> {
-        let wants_cards = self.patterns.has(Kind::PaymentCard);
         if let Some(stop) = self.mask_rest(out, last) {
             return Ok(stop);
         }
-        let (mut anchor_from, mut digit_from) = (self.given, self.given);
-        let mut next_anchor = self.patterns.next_anchor(&self.buffer, self.given);
-        let mut next_run = wants_cards.then(|| cards::next_run(&self.buffer, self.given)).flatten();
+        let patterns = Arc::clone(&self.patterns);
+        let mut candidates = Candidates::new(&patterns, &self.buffer, self.given);
         loop {
-            let (at, outcome) = match (next_anchor, next_run) {
-                (Some((which, at)), run) if run.is_none_or(|run| at < run) => {
-                    anchor_from = at + 1;
-                    (at, self.patterns.decide(which, at, &self.buffer, self.floor, last))
-                }
-                (_, Some(run)) => {
-                    digit_from = cards::run_end(&self.buffer, run);
-                    (run, cards::decide(&self.buffer, run, last))
-                }
-                (_, None) => return Ok(Stop::Done),
-            };
-            match outcome {
-                Outcome::More => return Ok(Stop::At(at)),
-                Outcome::No => {}
-                Outcome::Yes(found) => {
+            match candidates.next(&self.buffer, self.floor, last) {
+                Next::Stop(stop) => return Ok(stop),
+                Next::Leak(found) => {
                     self.mask(found, out)?;
                     if let Some(stop) = self.mask_rest(out, last) {
                         return Ok(stop);
                     }
-                    anchor_from = anchor_from.max(self.given);
-                    digit_from = digit_from.max(self.given);
+                    candidates.skip_to(&self.buffer, self.given);
                 }
-            }
-            if next_anchor.is_some_and(|(_, at)| at < anchor_from) {
-                next_anchor = self.patterns.next_anchor(&self.buffer, anchor_from);
-            }
-            if next_run.is_some_and(|run| run < digit_from) {
-                next_run = cards::next_run(&self.buffer, digit_from);
             }
         }
     }
@@ -223,22 +235,73 @@ impl Masker {
         None
     }
 
-    /// Where the tail begins that more bytes could make a leak of.
-    fn undecided_tail(&self) -> usize {
-        let mut at = self.patterns.partial_anchor(&self.buffer, self.given);
+    /// Where the tail begins that more bytes could make a leak of. All before `given` is given out.
+    fn undecided_tail(&self, text: &[u8], given: usize) -> usize {
+        let mut at = self.patterns.partial_anchor(text, given);
         if self.patterns.has(Kind::PaymentCard) {
-            at = at.min(cards::tail_run(&self.buffer));
+            at = at.min(cards::tail_run(text));
         }
-        self.host_start(at).max(self.given)
+        self.host_start(text, given, at).max(given)
     }
 
     /// `at`, or the beginning of the host name that it stands in.
-    fn host_start(&self, at: usize) -> usize {
+    fn host_start(&self, text: &[u8], given: usize, at: usize) -> usize {
         if !self.patterns.has(Kind::InternalAddress) {
             return at;
         }
-        let before = self.buffer.get(self.floor.max(self.given)..at).unwrap_or_default();
+        let before = text.get(self.floor.max(given)..at).unwrap_or_default();
         at - before.iter().rev().take(MAX_HOST_HELD).take_while(|&&b| is_host_byte(b)).count()
+    }
+}
+
+/// What comes next in a text.
+enum Next {
+    Leak(Found),
+    Stop(Stop),
+}
+
+/// Where in a text leaks may begin.
+struct Candidates<'a> {
+    patterns: &'a Patterns,
+    anchors: Anchors<'a>,
+    /// The next run of digits, where those matter.
+    run: Option<usize>,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(patterns: &'a Patterns, text: &[u8], from: usize) -> Self {
+        let run = patterns.has(Kind::PaymentCard).then(|| cards::next_run(text, from)).flatten();
+        Candidates { patterns, anchors: Anchors::new(patterns, text, from), run }
+    }
+
+    /// Decides one candidate after the other, up to the first that is a leak or cannot be decided yet.
+    fn next(&mut self, text: &[u8], floor: usize, last: bool) -> Next {
+        loop {
+            let (at, outcome) = match (self.anchors.first(), self.run) {
+                (Some((which, at)), run) if run.is_none_or(|run| at < run) => {
+                    self.anchors.advance(text, at + 1);
+                    (at, self.patterns.decide(which, at, text, floor, last))
+                }
+                (_, Some(run)) => {
+                    self.run = cards::next_run(text, cards::run_end(text, run));
+                    (run, cards::decide(text, run, last))
+                }
+                (_, None) => return Next::Stop(Stop::Done),
+            };
+            match outcome {
+                Outcome::More => return Next::Stop(Stop::At(at)),
+                Outcome::No => {}
+                Outcome::Yes(found) => return Next::Leak(found),
+            }
+        }
+    }
+
+    /// Nothing before `from` counts any more.
+    fn skip_to(&mut self, text: &[u8], from: usize) {
+        self.anchors.advance(text, from);
+        if self.run.is_some_and(|run| run < from) {
+            self.run = cards::next_run(text, from);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::table::{After, Before, Entry, INTERNAL_SUFFIXES, Masked, TABLE, Then};
 use super::{Kind, Kinds};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span, packed};
 use regex_automata::dfa::{Automaton, dense};
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind as DfaMatchKind};
@@ -42,11 +42,100 @@ pub(super) struct Found {
 
 pub(super) struct Patterns {
     kinds: Kinds,
-    anchors: AhoCorasick,
+    long: Literals,
+    /// Anchors of less than three bytes, by their place in `targets`; among the others they would have many positions
+    /// looked at twice.
+    short: Vec<usize>,
+    /// What those begin with.
+    short_heads: Vec<u8>,
     /// By anchor: its text, and what may start with it.
     targets: Vec<(&'static str, Target)>,
     rules: Vec<Rule>,
     longest_anchor: usize,
+    /// Whether an anchor begins with a byte.
+    heads: [bool; 256],
+}
+
+/// Anchors of less than so many bytes are short.
+const LONG: usize = 3;
+
+/// Many texts at once.
+enum Literals {
+    /// Found by vector instructions, some sixteen bytes at a time.
+    Packed(packed::Searcher, Vec<usize>),
+    /// Found byte by byte, where the machine has no such instructions.
+    Automaton(AhoCorasick, Vec<usize>),
+}
+
+impl Literals {
+    fn new(texts: &[(&'static str, Target)]) -> Result<Self, LeakSetupError> {
+        let long = |(_, (text, _)): &(usize, &(&'static str, Target))| text.len() >= LONG;
+        let (places, texts): (Vec<usize>, Vec<&str>) =
+            texts.iter().enumerate().filter(long).map(|(at, (text, _))| (at, *text)).unzip();
+        // The limit is for texts that are not known beforehand; these are told apart by three bytes well enough.
+        let packed = packed::Config::new()
+            .match_kind(packed::MatchKind::LeftmostLongest)
+            .heuristic_pattern_limits(false)
+            .builder()
+            .extend(&texts)
+            .build();
+        if let Some(searcher) = packed {
+            return Ok(Literals::Packed(searcher, places));
+        }
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(&texts)
+            .map_err(|error| LeakSetupError(error.to_string()))?;
+        Ok(Literals::Automaton(automaton, places))
+    }
+
+    /// The first of them at or after `from`: which, and where.
+    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        if from >= text.len() {
+            return None;
+        }
+        let (found, places) = match self {
+            Literals::Packed(searcher, places) => {
+                (searcher.find_in(text, Span { start: from, end: text.len() })?, places)
+            }
+            Literals::Automaton(automaton, places) => {
+                (automaton.find(Input::new(text).range(from..))?, places)
+            }
+        };
+        Some((*places.get(found.pattern().as_usize())?, found.start()))
+    }
+}
+
+/// The candidates of one text, in the order in which they begin.
+pub(super) struct Anchors<'a> {
+    patterns: &'a Patterns,
+    long: Option<(usize, usize)>,
+    short: Option<(usize, usize)>,
+}
+
+impl<'a> Anchors<'a> {
+    pub(super) fn new(patterns: &'a Patterns, text: &[u8], from: usize) -> Self {
+        Anchors { patterns, long: patterns.long.find(text, from), short: patterns.next_short(text, from) }
+    }
+
+    /// Which, and where.
+    pub(super) fn first(&self) -> Option<(usize, usize)> {
+        match (self.long, self.short) {
+            (Some(long), Some(short)) => Some(if short.1 < long.1 { short } else { long }),
+            (long, short) => long.or(short),
+        }
+    }
+
+    /// Goes on to the first at or after `from`.
+    pub(super) fn advance(&mut self, text: &[u8], from: usize) {
+        if self.long.is_some_and(|(_, at)| at < from) {
+            self.long = self.patterns.long.find(text, from);
+        }
+        if self.short.is_some_and(|(_, at)| at < from) {
+            self.short = self.patterns.next_short(text, from);
+        }
+    }
 }
 
 /// What an anchor leads to.
@@ -96,26 +185,49 @@ impl Patterns {
         if kinds.contains(Kind::InternalAddress) {
             targets.extend(INTERNAL_SUFFIXES.map(|suffix| (suffix, Target::HostSuffix)));
         }
-        let anchors = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(targets.iter().map(|(text, _)| text))
-            .map_err(|error| LeakSetupError(error.to_string()))?;
+        let short: Vec<usize> =
+            targets.iter().enumerate().filter(|(_, (text, _))| text.len() < LONG).map(|(at, _)| at).collect();
+        let head = |text: &'static str| text.bytes().next();
+        let mut short_heads: Vec<u8> =
+            short.iter().filter_map(|at| targets.get(*at)).filter_map(|(text, _)| head(text)).collect();
+        short_heads.sort_unstable();
+        short_heads.dedup();
+        let mut heads = [false; 256];
+        for byte in targets.iter().filter_map(|(text, _)| head(text)) {
+            if let Some(is_head) = heads.get_mut(usize::from(byte)) {
+                *is_head = true;
+            }
+        }
         let longest_anchor = targets.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        Ok(Patterns { kinds, anchors, targets, rules, longest_anchor })
+        let long = Literals::new(&targets)?;
+        Ok(Patterns { kinds, long, short, short_heads, targets, rules, longest_anchor, heads })
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(kind)
     }
 
-    /// The next anchor at or after `from`: which, and where.
-    pub(super) fn next_anchor(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        if self.targets.is_empty() || from >= text.len() {
-            return None;
+    /// The first short anchor at or after `from`: which, and where.
+    fn next_short(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        let mut at = from;
+        loop {
+            let rest = text.get(at..)?;
+            at += match *self.short_heads.as_slice() {
+                [] => return None,
+                [one] => memchr::memchr(one, rest)?,
+                [one, two] => memchr::memchr2(one, two, rest)?,
+                [one, two, three] => memchr::memchr3(one, two, three, rest)?,
+                _ => rest.iter().position(|byte| self.short_heads.contains(byte))?,
+            };
+            let rest = text.get(at..)?;
+            let begins = |which: &&usize| {
+                self.targets.get(**which).is_some_and(|(text, _)| rest.starts_with(text.as_bytes()))
+            };
+            if let Some(which) = self.short.iter().find(begins) {
+                return Some((*which, at));
+            }
+            at += 1;
         }
-        let found = self.anchors.find(Input::new(text).range(from..))?;
-        Some((found.pattern().as_usize(), found.start()))
     }
 
     /// Where a tail of `text` begins that may be the beginning of an anchor; `text.len()` where there is none.
@@ -123,7 +235,9 @@ impl Patterns {
         let earliest = from.max((text.len() + 1).saturating_sub(self.longest_anchor));
         let begins = |at: &usize| {
             let tail = text.get(*at..).unwrap_or_default();
-            self.targets.iter().any(|(anchor, _)| anchor.as_bytes().starts_with(tail))
+            let head = tail.first().and_then(|byte| self.heads.get(usize::from(*byte)));
+            head.is_some_and(|is_head| *is_head)
+                && self.targets.iter().any(|(anchor, _)| anchor.as_bytes().starts_with(tail))
         };
         (earliest..text.len()).find(begins).unwrap_or(text.len())
     }
