@@ -1,5 +1,7 @@
 //! WebSocket, gRPC and trailers.
 
+use std::collections::BTreeSet;
+
 use portcullis_http::hygiene::is_forbidden_trailer;
 
 use super::Checker;
@@ -41,14 +43,19 @@ impl Checker<'_> {
             self.push(&[&at], diagnostic.help("give the route an `upstream`"));
             return;
         };
-        let spoken = self.config.upstream.get(name).map(|upstream| upstream.protocol);
-        if spoken.is_some_and(|spoken| spoken != needed) {
-            let version = if needed == UpstreamProtocol::Http1 { "http1" } else { "http2" };
-            let other = format!("upstream.{name}");
-            let message = format!("`{field}` needs an upstream that speaks {version}");
-            let diagnostic = self.error(codes::CONFLICT, &at, message);
-            let diagnostic = self.also(diagnostic, &other, "this one does not");
-            self.push(&[&at], diagnostic.help(format!("write `protocol = \"{version}\"` in `[{other}]`")));
+        // What a mirror gets is no such request.
+        let canaries = route.canary.iter().map(|canary| &canary.upstream);
+        for name in std::iter::once(name).chain(canaries).collect::<BTreeSet<_>>() {
+            let spoken = self.config.upstream.get(name).map(|upstream| upstream.protocol);
+            if spoken.is_some_and(|spoken| spoken != needed) {
+                let version = if needed == UpstreamProtocol::Http1 { "http1" } else { "http2" };
+                let other = format!("upstream.{name}");
+                let message = format!("`{field}` needs an upstream that speaks {version}");
+                let diagnostic = self.error(codes::CONFLICT, &at, message);
+                let diagnostic = self.also(diagnostic, &other, "this one does not");
+                let help = format!("write `protocol = \"{version}\"` in `[{other}]`");
+                self.push(&[&at], diagnostic.help(help));
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ impl Checker<'_> {
             let path = format!("route[{at}]");
             self.action(&path, route);
             self.conditions(&path, route);
+            self.canaries(&path, route);
             if let Some(auth) = &route.auth {
                 self.auth(&path, auth);
             }
@@ -159,27 +160,10 @@ impl Checker<'_> {
     }
 
     fn conditions(&mut self, path: &str, route: &Route) {
-        let headers = route.matches.headers.iter().map(|one| {
-            usize::from(one.value.is_some())
-                + usize::from(one.present.is_some())
-                + usize::from(one.regex.is_some())
-        });
-        let query = route.matches.query.iter().map(|one| {
-            usize::from(one.value.is_some())
-                + usize::from(one.present.is_some())
-                + usize::from(one.regex.is_some())
-        });
-        let headers = headers.enumerate().map(|(at, count)| (format!("{path}.match.headers[{at}]"), count));
-        let query = query.enumerate().map(|(at, count)| (format!("{path}.match.query[{at}]"), count));
-        for (at, count) in headers.chain(query) {
-            if count != 1 {
-                let says = if count == 0 { "nothing" } else { "several things" };
-                let diagnostic = self
-                    .error(codes::CONFLICT, &at, format!("the condition says {says}"))
-                    .help("give exactly one of `value`, `present` and `regex`");
-                self.push(&[&at], diagnostic);
-            }
-        }
+        let headers = route.matches.headers.iter().map(|one| (&one.value, one.present, &one.regex));
+        self.one_test_each(&format!("{path}.match.headers"), headers);
+        let query = route.matches.query.iter().map(|one| (&one.value, one.present, &one.regex));
+        self.one_test_each(&format!("{path}.match.query"), query);
     }
 
     fn auth(&mut self, path: &str, auth: &Auth) {

@@ -8,10 +8,10 @@ use crate::codes;
 impl Checker<'_> {
     pub(super) fn upstreams(&mut self) {
         let config = self.config;
-        let forwarded = config.route.iter().filter_map(|route| route.upstream.as_ref());
+        let forwarded = config.route.iter().flat_map(|route| route.upstreams("").map(|(_, name)| name));
         let parts =
             config.route.iter().filter_map(|route| route.compose.as_ref()).flat_map(|compose| &compose.part);
-        let used: BTreeSet<_> = forwarded.chain(parts.map(|part| &part.upstream)).collect();
+        let used: BTreeSet<&str> = forwarded.chain(parts.map(|part| part.upstream.as_str())).collect();
         for (name, upstream) in &config.upstream {
             let path = format!("upstream.{name}");
             let endpoints = upstream.endpoints.iter().enumerate();
@@ -33,7 +33,7 @@ impl Checker<'_> {
                     self.push(&[&at], diagnostic.help(format!("give both, or neither, in `[{path}.tls]`")));
                 }
             }
-            if !used.contains(name) {
+            if !used.contains(name.as_str()) {
                 self.unused("upstream", name);
             }
         }

@@ -5,12 +5,14 @@
 
 mod acme;
 mod body;
+mod canary;
 mod client_auth;
 mod compose;
 mod cors;
 mod firewall;
 mod identity;
 mod listener;
+mod mirror;
 mod protocol;
 mod response;
 mod route;
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
+pub use canary::{Canary, CookieMatch};
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
 pub use compose::{Compose, Part};
 pub use cors::Cors;
@@ -36,6 +39,7 @@ pub use identity::{Algorithm, Identity, Key};
 pub use listener::{
     Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, ProxyProtocol, TlsVersion,
 };
+pub use mirror::Mirror;
 pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
 pub use route::{

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Addresses, Body, BodyMode, ClientCertificate, Compose, Cors, Response, RouteFirewall, Trailers,
-    UpgradeProtocol,
+    Addresses, Body, BodyMode, Canary, ClientCertificate, Compose, Cors, Mirror, Response, RouteFirewall,
+    Trailers, UpgradeProtocol,
 };
 use crate::value::{
-    ByteSize, ClaimValues, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate, RateKey, Regex,
-    Timeout,
+    ByteSize, ClaimValues, HashKey, HeaderName, HostPattern, Method, PathPattern, PathTemplate, Rate,
+    RateKey, Regex, Timeout,
 };
 
 /// One route: which requests it takes, who may send them, and what answers them. Exactly one of `upstream`
@@ -29,6 +29,14 @@ pub struct Route {
     pub upstream: Option<String>,
     /// Several upstream calls that make one answer.
     pub compose: Option<Compose>,
+    /// Other upstreams that take a part of the requests: a share of them, or those with a header or cookie.
+    #[serde(default)]
+    pub canary: Vec<Canary>,
+    /// What the shares of `canary` go by: requests with the same value go the same way, on all routes with the same shares.
+    /// Without it, and where a request does not have it, chance decides for each request.
+    pub canary_by: Option<HashKey>,
+    /// An upstream that gets copies of requests; its answers are read and thrown away.
+    pub mirror: Option<Mirror>,
     /// The path that the upstream sees, with parameters of the route's path in it. Without it, the path stays
     /// as it came. The query string stays in any case.
     pub rewrite: Option<PathTemplate>,

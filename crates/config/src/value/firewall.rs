@@ -26,6 +26,9 @@ impl Share {
     /// Every request.
     pub const ALL: Self = Self(Self::WHOLE);
 
+    /// No request.
+    pub const NONE: Self = Self(0);
+
     /// The number that [`Share::parts`] counts up to.
     pub const WHOLE: u32 = 1_000_000;
 

@@ -5,6 +5,7 @@
 //! the schema walk reports a bad value at its position before `serde` ever sees it.
 
 mod address;
+mod affinity;
 mod amount;
 mod fingerprint;
 mod firewall;
@@ -16,6 +17,7 @@ mod token;
 
 pub(crate) use address::socket_schema;
 pub use address::{Cidr, HostPort};
+pub use affinity::{CookieName, HashKey};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use fingerprint::Fingerprint;
 pub use firewall::{AuditParts, Share, StatusRange};
@@ -112,7 +114,9 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "audit-parts" => of::<AuditParts>(text),
         "byte-size" => of::<ByteSize>(text),
         "cidr" => of::<Cidr>(text),
+        "cookie-name" => of::<CookieName>(text),
         "fingerprint" => of::<Fingerprint>(text),
+        "hash-key" => of::<HashKey>(text),
         "header-name" => of::<HeaderName>(text),
         "header-value" => of::<HeaderValue>(text),
         "host-pattern" => of::<HostPattern>(text),

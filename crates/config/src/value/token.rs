@@ -66,7 +66,7 @@ pub(super) fn name(text: &str) -> Result<(), ValueError> {
 }
 
 /// A token by RFC 9110 (5.6.2).
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
