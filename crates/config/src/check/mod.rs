@@ -3,6 +3,7 @@
 //! Each check reports at the field it is about, and names the other place where two fields are at odds.
 
 mod acme;
+mod balance;
 mod canary;
 mod cors;
 mod firewall;

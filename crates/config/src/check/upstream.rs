@@ -20,6 +20,7 @@ impl Checker<'_> {
                 endpoints
                     .map(|(at, one)| (format!("{path}.endpoints[{at}].address"), one.address.to_string())),
             );
+            self.balance(&path, name, upstream);
             if let Some(tls) = &upstream.tls {
                 self.file(&format!("{path}.tls.ca_file"), tls.ca_file.as_deref());
                 self.file(&format!("{path}.tls.certificate"), tls.certificate.as_deref());

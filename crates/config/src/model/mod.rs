@@ -4,6 +4,7 @@
 //! into the JSON Schema, from which come the reference page and the validation of the file.
 
 mod acme;
+mod balance;
 mod body;
 mod canary;
 mod client_auth;
@@ -26,6 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
+pub use balance::{Balance, Hash, SameSite, Sticky};
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
 pub use canary::{Canary, CookieMatch};
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
@@ -47,7 +49,7 @@ pub use route::{
     RouteTarget, RouteTimeouts, TargetMode, Underscores,
 };
 pub use server::{Addresses, Admin, ForwardedHeader, Log, LogFormat, LogLevel, Server};
-pub use upstream::{Balance, Endpoint, Upstream, UpstreamProtocol, UpstreamTls};
+pub use upstream::{Endpoint, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// The whole configuration of a gateway.
 ///

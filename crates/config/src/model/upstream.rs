@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Balance, Hash, Sticky};
 use crate::value::{HostPort, Timeout};
 
 /// A named group of endpoints that serve the same.
@@ -17,6 +18,10 @@ pub struct Upstream {
     /// How a request's endpoint is chosen.
     #[serde(default)]
     pub balance: Balance,
+    /// What consistent hashing goes by, with `balance = "ring_hash"`.
+    pub hash: Option<Hash>,
+    /// A cookie by which a client stays with an endpoint, whatever `balance` says.
+    pub sticky: Option<Sticky>,
     /// What is spoken to the endpoints.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
@@ -62,17 +67,11 @@ pub struct Endpoint {
     #[serde(default = "weight")]
     #[schemars(range(min = 1, max = 65_535))]
     pub weight: u32,
-}
-
-/// How a request's endpoint is chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// One after the other, by weight.
-    #[default]
-    RoundRobin,
-    /// The one with fewer requests in flight of two chosen at random.
-    PowerOfTwo,
+    /// Endpoints of the lowest number are asked first. Where less than 72% of them by weight are available, they keep 1.4 times
+    /// that share of the requests, and the next number's endpoints get the rest.
+    #[serde(default)]
+    #[schemars(range(max = 127))]
+    pub priority: u32,
 }
 
 /// What is spoken to the endpoints.

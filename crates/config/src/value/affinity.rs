@@ -34,6 +34,11 @@ impl HashKey {
 }
 
 impl CookieName {
+    /// A name that is known to be one.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
