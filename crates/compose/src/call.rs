@@ -19,6 +19,9 @@ pub struct Input<'a> {
     /// Fields that every call sends: `Host`, request id, trace, forwarding, identity. Nothing else of the request's
     /// fields passes.
     pub base: &'a Fields,
+    /// What each part's endpoint is chosen by, in the order of the parts ([`Outbound::hash`]); of those that are not named
+    /// here, any will do.
+    pub hashes: &'a [Option<u64>],
     /// The account of the bytes that the parts' answers take.
     pub budget: &'a Budget,
 }
@@ -30,10 +33,11 @@ pub(crate) struct Answer {
     pub(crate) _held: Held,
 }
 
-/// Calls a part within its time.
-pub(crate) async fn call(part: &Part, input: &Input<'_>) -> Result<Answer, PartError> {
+/// Calls a part, the one at this place, within its time.
+pub(crate) async fn call(part: &Part, at: usize, input: &Input<'_>) -> Result<Answer, PartError> {
     let head = request(part, input).ok_or(PartError::Value)?;
-    let result = tokio::time::timeout(part.timeout, exchange(part, &head, input.budget))
+    let outbound = Outbound { hash: input.hashes.get(at).copied().flatten(), ..Outbound::new(&head) };
+    let result = tokio::time::timeout(part.timeout, exchange(part, &outbound, input.budget))
         .await
         .unwrap_or(Err(PartError::Timeout));
     if let Some(watcher) = &part.watcher {
@@ -66,11 +70,11 @@ fn request(part: &Part, input: &Input<'_>) -> Option<RequestHead> {
     Some(head)
 }
 
-async fn exchange(part: &Part, head: &RequestHead, budget: &Budget) -> Result<Answer, PartError> {
+async fn exchange(part: &Part, outbound: &Outbound<'_>, budget: &Budget) -> Result<Answer, PartError> {
     let mut answer = ResponseHead::default();
     let began = Instant::now();
-    let (outbound, mut trail) = (Outbound::new(head), Trail::default());
-    let sent = part.upstream.send(&outbound, None, &mut answer, &mut trail).await;
+    let mut trail = Trail::default();
+    let sent = part.upstream.send(outbound, None, &mut answer, &mut trail).await;
     let mut lease = sent.map_err(PartError::Upstream)?;
     if let Some(watcher) = &part.watcher {
         watcher.answered(answer.status, began.elapsed());

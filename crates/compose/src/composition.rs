@@ -71,7 +71,8 @@ impl Composition {
     /// # Errors
     /// [`Failure`] where a required part failed. Calls that are still under way are broken off then.
     pub async fn run(&self, input: &Input<'_>) -> Result<Composed, Failure> {
-        let calls = self.parts.iter().map(|planned| Box::pin(call(&planned.part, input)) as _).collect();
+        let calls = self.parts.iter().enumerate();
+        let calls = calls.map(|(at, planned)| Box::pin(call(&planned.part, at, input)) as _).collect();
         let answers = join(calls, |answers| self.is_lost(answers)).await;
         let (mut whole, mut failed) = (Object::default(), Vec::new());
         for (planned, answer) in self.parts.iter().zip(&answers) {

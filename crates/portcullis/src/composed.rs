@@ -1,5 +1,6 @@
 //! Answers made from several calls.
 
+use crate::affinity::HashKey;
 use crate::forward::{Answer, Origin, outgoing_fields};
 use crate::plan::ComposePlan;
 use crate::record::Record;
@@ -22,7 +23,9 @@ pub(crate) async fn call(
     // Of the client's own fields none passes but those that a part's templates name.
     let mut base = Fields::default();
     outgoing_fields(&Fields::default(), origin, &mut base);
-    let input = Input { values: origin.exchange.values(), base: &base, budget };
+    let hash = |key: &Option<HashKey>| key.as_ref().and_then(|key| key.hash(origin.exchange));
+    let hashes: Vec<Option<u64>> = plan.keys.iter().map(hash).collect();
+    let input = Input { values: origin.exchange.values(), base: &base, hashes: &hashes, budget };
     let composed = match plan.composition.run(&input).await {
         Ok(composed) => composed,
         Err(failure) => {

@@ -11,7 +11,7 @@ use portcullis_http::{
 };
 use portcullis_identity::{Permit, write_identity};
 use portcullis_tls::ClientCertFields;
-use portcullis_upstream::{Lease, Outbound, Trail};
+use portcullis_upstream::{Lease, Outbound, Trail, Upstream};
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -129,46 +129,68 @@ pub(crate) async fn call<D: Downstream>(
     downstream: &mut D,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
+    let target = plan.target(origin.exchange);
     let head = outgoing(origin, route, plan)?;
+    if let Some(mirror) = &plan.mirror {
+        mirror.copy(origin.exchange, &head, &body);
+    }
+    let outbound = target.outbound(origin.exchange, &head);
     // There from the beginning: a call that is given up is logged, too.
-    let (name, began) = (plan.name.clone(), Instant::now());
+    let (name, began) = (target.name.clone(), Instant::now());
     let called = record.upstream.insert(Called { name, trail: Trail::default(), began, duration: None });
     // Where the firewall sees a prefix only, the limit was that prefix's.
     let limit = route.body.limit.filter(|_| !(route.body.buffered && route.body.inspect_prefix));
     let limit = limit.map_or(u64::MAX, |limit| limit as u64);
-    let result = exchange_heads(&head, plan, body, limit, downstream, &mut called.trail).await;
+    let way = Way { outbound: &outbound, upstream: &target.upstream, trailers: &plan.trailers };
+    let mut result = exchange_heads(way, body, limit, downstream, &mut called.trail).await;
     let duration = began.elapsed();
     called.duration = Some(duration);
-    match &result {
-        Ok(answer) => plan.metrics.answered(answer.head.status, duration),
-        Err(Rejection::Upstream(failure)) => plan.metrics.failed(*failure),
+    match &mut result {
+        Ok(answer) => {
+            target.metrics.answered(answer.head.status, duration);
+            if let (Some(sticky), AnswerBody::Upstream(relay)) = (&target.sticky, &answer.body) {
+                let endpoint = relay.lease.endpoint();
+                sticky.renew(&target.upstream, endpoint, outbound.sticky, &mut answer.head.fields);
+            }
+        }
+        Err(Rejection::Upstream(failure)) => target.metrics.failed(*failure),
         Err(_) => {}
     }
     result
 }
 
+/// What is sent, and where.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    outbound: &'a Outbound<'a>,
+    upstream: &'a Upstream,
+    trailers: &'a Trailers,
+}
+
 async fn exchange_heads<D: Downstream>(
-    head: &RequestHead,
-    plan: &ForwardPlan,
+    way: Way<'_>,
     body: RequestBody,
     limit: u64,
     downstream: &mut D,
     trail: &mut Trail,
 ) -> Result<Answer, Rejection> {
-    let (outbound, mut answer) = (Outbound::new(head), ResponseHead::default());
+    let Way { outbound, upstream, trailers } = way;
+    let mut answer = ResponseHead::default();
+    // Those that pass to a client that reads any.
+    let passing = if outbound.head.accepts_trailers { trailers.response.clone() } else { Arc::default() };
     if !body.more {
         // All of it is here, so that a connection that died while it was idle can be replaced unnoticed.
         let whole = (body.framing != Framing::None).then_some(&body.read);
-        let sent = plan.upstream.send(&outbound, whole, &mut answer, trail);
+        let sent = upstream.send(outbound, whole, &mut answer, trail);
         let lease = unless_gone(sent, downstream).await?.map_err(Rejection::Upstream)?;
         return Ok(Answer {
             head: answer,
-            trailers: trailers(head, plan),
+            trailers: passing,
             body: AnswerBody::Upstream(Box::new(Relay { lease, upload: Upload::done(body) })),
         });
     }
-    let lease = plan.upstream.start(&outbound, body.framing, trail).await.map_err(Rejection::Upstream)?;
-    let upload = Upload::new(body, limit, plan.trailers.request.clone());
+    let lease = upstream.start(outbound, body.framing, trail).await.map_err(Rejection::Upstream)?;
+    let upload = Upload::new(body, limit, trailers.request.clone());
     let mut relay = Relay { lease, upload };
     let result = poll_fn(|cx| relay.poll_head(cx, downstream, &mut answer)).await;
     match &result {
@@ -178,12 +200,7 @@ async fn exchange_heads<D: Downstream>(
         Err(_) => {}
     }
     result?;
-    Ok(Answer { head: answer, trailers: trailers(head, plan), body: AnswerBody::Upstream(Box::new(relay)) })
-}
-
-/// The trailers that pass to a client that reads any.
-fn trailers(request: &RequestHead, plan: &ForwardPlan) -> Arc<[String]> {
-    if request.accepts_trailers { plan.trailers.response.clone() } else { Arc::default() }
+    Ok(Answer { head: answer, trailers: passing, body: AnswerBody::Upstream(Box::new(relay)) })
 }
 
 /// Waits for the upstream only as long as somebody waits for us.

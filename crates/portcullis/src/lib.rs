@@ -16,10 +16,12 @@
 
 mod acme;
 mod admin;
+mod affinity;
 mod answer;
 mod arrival;
 mod aside;
 mod body;
+mod canary;
 mod commands;
 mod composed;
 mod connection;
@@ -31,6 +33,7 @@ mod inputs;
 mod inspection;
 mod listener;
 mod memory;
+mod mirror;
 mod normalize;
 mod options;
 mod pipeline;

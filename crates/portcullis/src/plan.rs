@@ -3,15 +3,18 @@
 mod acme;
 mod compose;
 mod firewall;
+mod forward;
 mod guards;
 mod network;
 mod upstream;
 
-pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, ShadowPlan, firewall_log};
+pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, Sample, ShadowPlan, firewall_log};
+pub(crate) use forward::{ForwardPlan, Target, Trailers};
 pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
 pub(crate) use network::{listener, trusted_proxies};
 pub(crate) use upstream::upstreams;
 
+use crate::affinity::HashKey;
 use crate::cors::CorsPlan;
 use crate::rules::Rules;
 use crate::shared::Shared;
@@ -20,11 +23,10 @@ use portcullis_compose::Composition;
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_contract::{Contract, LeakGuard};
-use portcullis_http::{Fields, Frame, Template, Tolerance};
-
+use portcullis_http::Tolerance;
 use portcullis_identity::{Authenticator, Authorizer, Provider};
 use portcullis_limits::AddressList;
-use portcullis_telemetry::{Counter, RouteMetrics, TargetMetrics, UpstreamMetrics};
+use portcullis_telemetry::{Counter, RouteMetrics, TargetMetrics};
 use portcullis_tls::ClientCertFields;
 use portcullis_upstream::{Upstream, Upstreams};
 use portcullis_waf::OverlaySettings;
@@ -105,38 +107,12 @@ pub(crate) enum Action {
     Compose(Box<ComposePlan>),
 }
 
-/// Forwarding to one upstream.
-#[derive(Debug)]
-pub(crate) struct ForwardPlan {
-    pub(crate) upstream: Upstream,
-    pub(crate) name: Arc<str>,
-    pub(crate) metrics: UpstreamMetrics,
-    pub(crate) rewrite: Option<Template>,
-    /// Clients may switch to WebSocket, and be silent for so long then.
-    pub(crate) websocket: Option<Duration>,
-    /// Trailers that pass, in lower case.
-    pub(crate) trailers: Trailers,
-}
-
-/// The names of trailer fields that pass a route.
-#[derive(Debug)]
-pub(crate) struct Trailers {
-    pub(crate) request: Arc<[String]>,
-    pub(crate) response: Arc<[String]>,
-}
-
-impl Trailers {
-    /// What of a trailer section passes a list, if anything.
-    pub(crate) fn passing(list: &[String], mut trailers: Fields) -> Option<Frame> {
-        trailers.retain(|name, _| list.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())));
-        (!trailers.is_empty()).then_some(Frame::Trailers(trailers))
-    }
-}
-
 /// One answer made from several calls.
 #[derive(Debug)]
 pub(crate) struct ComposePlan {
     pub(crate) composition: Composition,
+    /// What of a request each part's endpoint is chosen by; empty where that is nothing for all of them.
+    pub(crate) keys: Box<[Option<HashKey>]>,
     /// By part.
     pub(crate) failures: BTreeMap<String, Counter>,
 }
@@ -228,25 +204,10 @@ impl Compiler<'_> {
     }
 
     fn action(&self, route: &config::Route) -> Result<Action, String> {
-        if let Some(compose) = &route.compose {
-            return self.compose(route, compose).map(|plan| Action::Compose(Box::new(plan)));
+        match &route.compose {
+            Some(compose) => self.compose(route, compose).map(|plan| Action::Compose(Box::new(plan))),
+            None => self.forward(route).map(|plan| Action::Forward(Box::new(plan))),
         }
-        let name = route.upstream.as_deref().ok_or("neither `upstream` nor `compose` says what answers")?;
-        let upstream = self.upstream(name)?;
-        Ok(Action::Forward(Box::new(ForwardPlan {
-            upstream: match route.timeouts.response {
-                Some(limit) => upstream.with_response_timeout(limit.get()),
-                None => upstream.clone(),
-            },
-            name: name.into(),
-            metrics: self.shared.metrics.upstream(name),
-            rewrite: route.rewrite.as_ref().map(config::PathTemplate::compiled),
-            websocket: route.is_websocket().then(|| route.upgrade_idle_timeout()),
-            trailers: Trailers {
-                request: route.request_trailers().into(),
-                response: route.response_trailers().into(),
-            },
-        })))
     }
 
     fn upstream(&self, name: &str) -> Result<&Upstream, String> {

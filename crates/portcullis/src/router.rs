@@ -54,8 +54,9 @@ enum Place {
     Query,
 }
 
+/// What is asked of a value.
 #[derive(Debug)]
-enum Test {
+pub(crate) enum Test {
     Is(String),
     Present(bool),
     Matches(Regex),
@@ -287,28 +288,18 @@ fn bind(path: &str, names: &[Option<Arc<str>>]) -> Params {
 }
 
 fn conditions(matches: &Match) -> Result<Arc<[Condition]>, String> {
-    let test =
-        |value: &Option<String>, present: Option<bool>, regex: &Option<portcullis_config::Regex>| match (
-            value, regex,
-        ) {
-            (Some(value), _) => Ok(Test::Is(value.clone())),
-            (None, Some(regex)) => {
-                Regex::new(regex.as_str()).map(Test::Matches).map_err(|error| error.to_string())
-            }
-            (None, None) => Ok(Test::Present(present.unwrap_or(true))),
-        };
     let headers = matches.headers.iter().map(|h| {
         Ok(Condition {
             place: Place::Header,
             name: h.name.as_str().to_owned(),
-            test: test(&h.value, h.present, &h.regex)?,
+            test: Test::new(h.value.as_ref(), h.present, h.regex.as_ref())?,
         })
     });
     let query = matches.query.iter().map(|q| {
         Ok(Condition {
             place: Place::Query,
             name: q.name.clone(),
-            test: test(&q.value, q.present, &q.regex)?,
+            test: Test::new(q.value.as_ref(), q.present, q.regex.as_ref())?,
         })
     });
     headers.chain(query).collect()
@@ -327,12 +318,30 @@ impl Condition {
 }
 
 impl Test {
+    /// The one that is given of the three.
+    ///
+    /// # Errors
+    /// A regular expression that does not compile, as text.
+    pub(crate) fn new(
+        value: Option<&String>,
+        present: Option<bool>,
+        regex: Option<&portcullis_config::Regex>,
+    ) -> Result<Self, String> {
+        match (value, regex) {
+            (Some(value), _) => Ok(Test::Is(value.clone())),
+            (None, Some(regex)) => {
+                Regex::new(regex.as_str()).map(Test::Matches).map_err(|error| error.to_string())
+            }
+            (None, None) => Ok(Test::Present(present.unwrap_or(true))),
+        }
+    }
+
     /// Whether there is a value that passes.
     fn takes_any(&self) -> bool {
         !matches!(self, Test::Present(false))
     }
 
-    fn holds(&self, value: Option<&[u8]>) -> bool {
+    pub(crate) fn holds(&self, value: Option<&[u8]>) -> bool {
         match (self, value) {
             (Test::Present(wanted), value) => value.is_some() == *wanted,
             (Test::Is(wanted), Some(value)) => wanted.as_bytes() == value,

@@ -351,10 +351,12 @@ impl Snapshot {
         count.map_or_else(|| "no firewall rules".to_owned(), |count| format!("{count} firewall rules"))
     }
 
-    /// Brings the gauges of all pools up to date, as a scrape asks for.
+    /// Brings what is told of endpoints and their pools up to date, as a scrape asks for.
     pub(crate) fn publish_pools(&self) {
         for upstream in self.upstreams.iter() {
-            let gauges = self.shared.metrics.upstream(upstream.name());
+            let metrics = &self.shared.metrics;
+            upstream.drain_requests(|endpoint, count| metrics.endpoint(upstream.name(), endpoint, count));
+            let gauges = metrics.upstream(upstream.name());
             let (open, idle) = upstream
                 .stats()
                 .iter()

@@ -79,6 +79,12 @@ catalogue! {
         "Connections to endpoints of an upstream, busy or idle."
     UPSTREAM_CONNECTIONS_IDLE Gauge "portcullis_upstream_connections_idle" ["upstream"]
         "Connections to endpoints of an upstream that wait in the pool."
+    ENDPOINT_REQUESTS Counter "portcullis_upstream_endpoint_requests_total" ["upstream" "endpoint"]
+        "Requests that an endpoint was sent, repeats and mirrored ones among them."
+    CANARY_REQUESTS Counter "portcullis_canary_requests_total" ["route" "upstream"]
+        "Requests of routes with canaries, by the upstream that they went to."
+    MIRRORED_REQUESTS Counter "portcullis_mirrored_requests_total" ["route" "outcome"]
+        "Copies of requests for a route's mirror, by what became of them."
     COMPOSITION_PART_FAILURES Counter "portcullis_composition_part_failures_total" ["route" "part"]
         "Parts of compositions that failed, required or optional."
     FIREWALL_VERDICTS Counter "portcullis_firewall_verdicts_total" ["rule" "action"]
@@ -147,6 +153,7 @@ const LABELS: &[(&str, &str)] = &[
     ("method", "`GET`, `HEAD`, `POST`, `PUT`, `DELETE`, `PATCH`, `OPTIONS`, `TRACE`, `CONNECT`, `OTHER`"),
     ("status_class", "`1xx`, `2xx`, `3xx`, `4xx`, `5xx`, `other`"),
     ("upstream", "name of a configured upstream"),
+    ("endpoint", "host and port of an endpoint"),
     ("part", "name of a composition's part"),
     ("rule", "id of a firewall rule"),
     (
@@ -163,7 +170,10 @@ const LABELS: &[(&str, &str)] = &[
     ("code", "the public code in the problem document that the client got"),
     ("reason", "what happened in detail; a closed set for each code"),
     ("limit", "name of a configured rate limit"),
-    ("outcome", "`passed`, `limited`, `unavailable` (the limit's store could not be asked)"),
+    (
+        "outcome",
+        "rate limits: `passed`, `limited`, `unavailable` (the limit's store could not be asked); mirrors: `answered`, `failed`, `timeout`, `dropped` (too many under way, or no memory for the body), `streamed` (not all of the request was held)",
+    ),
     ("kind", "what leaked: `card`, `secret`, `internal_address`, `stack_trace`"),
     ("listener", "name of a configured listener"),
     ("result", "`success`, `failure`"),
@@ -196,7 +206,7 @@ pub fn reference() -> String {
     let _ = write!(
         page,
         "\nEvery set of label values is closed: nothing a client sends becomes a label. Sets that follow the\n\
-         configuration (routes, parts, upstreams, listeners, limits, rules) are capped at {} values each since\n\
+         configuration (routes, parts, upstreams, endpoints, listeners, limits, rules) are capped at {} values each since\n\
          the start of the process; what comes later is counted under `other`.\n",
         crate::label::CAP
     );

@@ -265,6 +265,21 @@ pub struct ShadowMetrics {
     pub both_block: IntCounter,
 }
 
+/// Counts what became of copies of a route's requests: `inc()` it.
+#[derive(Clone, Debug)]
+pub struct MirrorMetrics {
+    /// The mirror answered.
+    pub answered: IntCounter,
+    /// It gave no usable answer.
+    pub failed: IntCounter,
+    /// It took too long.
+    pub timed_out: IntCounter,
+    /// It was not sent: too many were under way, or there was no memory for its body.
+    pub dropped: IntCounter,
+    /// It could not be sent, since not all of the request was held.
+    pub streamed: IntCounter,
+}
+
 /// Counts the decisions of one rate limit: `inc()` the one that was made.
 #[derive(Clone, Debug)]
 pub struct LimitMetrics {

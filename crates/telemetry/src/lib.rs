@@ -47,8 +47,8 @@ pub use firewall::{
     Producer, RuleMatch, ShadowRecord,
 };
 pub use handles::{
-    AcmeMetrics, ConnectionRefusal, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics,
-    ShadowMetrics, TargetMetrics, UpstreamMetrics,
+    AcmeMetrics, ConnectionRefusal, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics,
+    RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamMetrics,
 };
 pub use logging::{LogFormat, LogSettings, Logging, LoggingError, init, request_span};
 pub use metrics::{BuildInfo, CONTENT_TYPE, FirewallAction, LeakAction, Metrics, MetricsError};

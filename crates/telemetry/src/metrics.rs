@@ -3,8 +3,8 @@
 use crate::catalogue as c;
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
 use crate::handles::{
-    AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, RouteMetrics, ShadowMetrics, TargetMetrics,
-    UpstreamMetrics,
+    AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics, RouteMetrics, ShadowMetrics,
+    TargetMetrics, UpstreamMetrics,
 };
 use crate::label::{CAP, LabelSet, OTHER};
 use crate::process;
@@ -124,6 +124,9 @@ pub struct Metrics {
     upstream_failures: Counters<2>,
     upstream_open: Gauges<1>,
     upstream_idle: Gauges<1>,
+    endpoint_requests: Counters<2>,
+    canary_requests: Counters<2>,
+    mirrored_requests: Counters<2>,
     part_failures: Counters<2>,
     firewall: Keyed<(u32, FirewallAction), 2>,
     rejections: Keyed<(&'static str, &'static str), 3>,
@@ -161,6 +164,7 @@ struct Labels {
     route: LabelSet,
     part: LabelSet,
     upstream: LabelSet,
+    endpoint: LabelSet,
     listener: LabelSet,
     domain: LabelSet,
     limit: LabelSet,
@@ -197,6 +201,9 @@ impl Metrics {
             upstream_failures: Counters::register(r, &c::UPSTREAM_FAILURES)?,
             upstream_open: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_OPEN)?,
             upstream_idle: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_IDLE)?,
+            endpoint_requests: Counters::register(r, &c::ENDPOINT_REQUESTS)?,
+            canary_requests: Counters::register(r, &c::CANARY_REQUESTS)?,
+            mirrored_requests: Counters::register(r, &c::MIRRORED_REQUESTS)?,
             part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
             firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
             rejections: Keyed::new(Counters::register(r, &c::REJECTIONS)?),
@@ -326,6 +333,35 @@ impl Metrics {
             passed: outcome("passed"),
             limited: outcome("limited"),
             unavailable: outcome("unavailable"),
+        }
+    }
+
+    /// Counts requests that an endpoint was sent.
+    pub fn endpoint(&self, upstream: &str, endpoint: &str, requests: u64) {
+        let (upstream, endpoint) =
+            (self.labels.upstream.admit(upstream), self.labels.endpoint.admit(endpoint));
+        self.endpoint_requests.with([upstream, endpoint]).inc_by(requests);
+    }
+
+    /// The counter of the requests of a route with canaries that go to this upstream. Made when a snapshot compiles;
+    /// `inc()` it.
+    #[must_use]
+    pub fn canary(&self, route: &str, upstream: &str) -> IntCounter {
+        let (route, upstream) = (self.labels.route.admit(route), self.labels.upstream.admit(upstream));
+        self.canary_requests.with([route, upstream])
+    }
+
+    /// The counters of a route's mirror. Made when a snapshot compiles.
+    #[must_use]
+    pub fn mirror(&self, route: &str) -> MirrorMetrics {
+        let route = self.labels.route.admit(route);
+        let outcome = |outcome| self.mirrored_requests.with([route, outcome]);
+        MirrorMetrics {
+            answered: outcome("answered"),
+            failed: outcome("failed"),
+            timed_out: outcome("timeout"),
+            dropped: outcome("dropped"),
+            streamed: outcome("streamed"),
         }
     }
 

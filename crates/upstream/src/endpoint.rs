@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     connect_failures: AtomicU64,
     reuses: AtomicU64,
     repeats: AtomicU64,
+    /// Exchanges that were told of already.
+    told: AtomicU64,
 }
 
 /// Which of the gauges.
@@ -136,6 +138,14 @@ impl Endpoint {
         self.counters.repeats.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Exchanges that were begun since this was last asked.
+    pub(crate) fn drain_requests(&self) -> u64 {
+        let Counters { connects, reuses, told, .. } = &*self.counters;
+        // Each begins on a connection that was opened for it, or on one that had served before.
+        let begun = connects.load(Ordering::Relaxed) + reuses.load(Ordering::Relaxed);
+        begun.saturating_sub(told.swap(begun, Ordering::Relaxed))
+    }
+
     /// Takes note of how a try ended that took so long. Each is reported once.
     pub(crate) fn report(&self, outcome: Outcome, took: Duration) {
         tracing::trace!(endpoint = %self.address, ?outcome, ?took, "a try ended");
@@ -185,7 +195,8 @@ impl Endpoint {
     }
 
     pub(crate) fn stats(&self) -> EndpointStats {
-        let Counters { in_flight, open, idle, connects, connect_failures, reuses, repeats } = &*self.counters;
+        let Counters { in_flight, open, idle, connects, connect_failures, reuses, repeats, .. } =
+            &*self.counters;
         EndpointStats {
             address: self.address.to_string(),
             in_flight: in_flight.load(Ordering::Relaxed),

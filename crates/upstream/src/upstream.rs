@@ -263,10 +263,24 @@ impl Upstream {
         self.group.sticky.as_ref().map(|key| key.token(&self.group.name, endpoint))
     }
 
+    /// What its tokens are made with, where it has any.
+    #[must_use]
+    pub fn sticky_key(&self) -> Option<&StickyKey> {
+        self.group.sticky.as_ref()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.group.name
+    }
+
+    /// Tells how many exchanges each endpoint (host and port) began since it was last asked. Connections that could not be
+    /// opened are none.
+    pub fn drain_requests(&self, mut tell: impl FnMut(&str, u64)) {
+        for endpoint in self.group.members.load().iter() {
+            tell(&endpoint.address, endpoint.drain_requests());
+        }
     }
 
     /// What its gauges and counters say, endpoint by endpoint in the order of configuration.

@@ -59,6 +59,7 @@ impl Request {
         let input = Input {
             values: Values { params: &self.params, query: self.query.as_deref(), fields: &self.fields },
             base: &base,
+            hashes: &[],
             budget: &self.budget,
         };
         tokio::time::timeout(PATIENCE, composition.run(&input)).await.expect("a composition never hangs")

@@ -40,7 +40,10 @@ impl Compiler<'_> {
             (part.name.clone(), self.shared.metrics.part_failures(&route.name, &part.name))
         };
         let failures: BTreeMap<_, _> = compose.part.iter().map(counter).collect();
-        Ok(ComposePlan { composition, failures })
+        let keys: Box<[_]> = compose.part.iter().map(|part| self.hash_key(&part.upstream)).collect();
+        // As most have none, nothing is hashed then.
+        let keys = if keys.iter().all(Option::is_none) { Box::default() } else { keys };
+        Ok(ComposePlan { composition, keys, failures })
     }
 
     fn part(&self, part: &config::Part) -> Result<Part, String> {

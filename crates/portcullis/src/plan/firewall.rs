@@ -42,6 +42,10 @@ pub(crate) struct ShadowPlan {
 pub(crate) struct Sample(config::Share);
 
 impl Sample {
+    pub(crate) fn new(share: config::Share) -> Self {
+        Sample(share)
+    }
+
     /// Whether this request is one of them.
     pub(crate) fn takes(self) -> bool {
         let Sample(share) = self;

@@ -3,7 +3,8 @@
 use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_upstream::{
-    Balance, ClientIdentity, EndpointSettings, Protocol, TlsSettings, UpstreamSettings, Upstreams,
+    Balance, ClientIdentity, EndpointSettings, Protocol, StickyKey, TlsSettings, Upstream, UpstreamSettings,
+    Upstreams,
 };
 use portcullis_wire::client::{ClientSettings, Timeouts};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 pub(crate) fn upstreams(config: &Config, previous: Option<&Upstreams>) -> Result<Upstreams, Vec<String>> {
     let (mut settings, mut errors) = (Vec::new(), Vec::new());
     for (name, upstream) in &config.upstream {
-        match upstream_settings(config, name, upstream) {
+        let before = previous.and_then(|previous| previous.get(name));
+        match upstream_settings(config, name, upstream, before) {
             Ok(one) => settings.push(one),
             Err(error) => errors.push(format!("upstream `{name}`: {error}")),
         }
@@ -31,6 +33,7 @@ fn upstream_settings(
     config: &Config,
     name: &str,
     upstream: &config::Upstream,
+    previous: Option<&Upstream>,
 ) -> Result<UpstreamSettings, String> {
     let idle: Duration = upstream.idle_timeout.get();
     let client = ClientSettings {
@@ -45,10 +48,8 @@ fn upstream_settings(
         ..ClientSettings::default()
     };
     Ok(UpstreamSettings {
-        balance: match upstream.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::PowerOfTwo => Balance::PowerOfTwo,
-        },
+        balance: balance(upstream),
+        sticky: upstream.sticky.as_ref().map(|sticky| sticky_key(sticky, previous)).transpose()?,
         protocol: match upstream.protocol {
             config::UpstreamProtocol::Http1 => Protocol::Http1,
             config::UpstreamProtocol::Http2 => Protocol::Http2,
@@ -62,9 +63,32 @@ fn upstream_settings(
     })
 }
 
+fn balance(upstream: &config::Upstream) -> Balance {
+    let factor = upstream.hash.as_ref().map(|hash| hash.balance_factor);
+    match upstream.balance {
+        config::Balance::RoundRobin => Balance::RoundRobin,
+        config::Balance::PowerOfTwo => Balance::PowerOfTwo,
+        config::Balance::PeakEwma => Balance::PeakEwma,
+        config::Balance::Random => Balance::Random,
+        config::Balance::RingHash => {
+            Balance::RingHash { balance_factor: factor.filter(|factor| *factor > 0) }
+        }
+    }
+}
+
+/// The key made from the secret, or the process's own, which a reload keeps.
+fn sticky_key(sticky: &config::Sticky, previous: Option<&Upstream>) -> Result<StickyKey, String> {
+    match (&sticky.secret, previous.and_then(Upstream::sticky_key)) {
+        (Some(secret), _) => Ok(StickyKey::new(secret.expose().as_bytes())),
+        (None, Some(key)) => Ok(key.clone()),
+        (None, None) => StickyKey::random().map_err(|error| format!("there is no randomness: {error}")),
+    }
+}
+
 fn endpoint(endpoint: &config::Endpoint) -> EndpointSettings {
     EndpointSettings {
         weight: endpoint.weight,
+        priority: endpoint.priority,
         ..EndpointSettings::new(endpoint.address.host().trim_matches(['[', ']']), endpoint.address.port())
     }
 }
