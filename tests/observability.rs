@@ -60,6 +60,8 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 name = "dead"
                 match = {{ path = "/dead" }}
                 upstream = "dead"
+                canary = [{{ upstream = "backend", headers = [{{ name = "x-canary", value = "always" }}] }}]
+                mirror = {{ upstream = "backend", share = "0%" }}
                 [[route]]
                 name = "limited"
                 match = {{ path = "/limited" }}

@@ -534,6 +534,9 @@ mod tests {
         upstream.failed(UpstreamFailure::Connect);
         upstream.open.inc();
         upstream.idle.inc();
+        metrics.endpoint("catalogue", "127.0.0.1:80", 1);
+        metrics.canary("titles", "catalogue").inc();
+        metrics.mirror("titles").answered.inc();
         metrics.part_failures("titles", "pricing").inc();
         metrics.firewall(1_000_001, FirewallAction::Deny);
         metrics.shadow("titles").both_pass.inc();
