@@ -22,18 +22,25 @@ pub(crate) struct Admin {
     pub(crate) status: Arc<Status>,
 }
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends.
+/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends, on a socket that was inherited or at an address.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) async fn serve(address: SocketAddr, admin: Admin) -> io::Result<()> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    inherited: Option<std::net::TcpListener>,
+    admin: Admin,
+) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(10)))
         .with_state(admin);
-    let listener = TcpListener::bind(address).await?;
+    let listener = match inherited {
+        Some(socket) => TcpListener::from_std(socket)?,
+        None => TcpListener::bind(address).await?,
+    };
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin listener ended");

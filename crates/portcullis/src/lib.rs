@@ -29,6 +29,8 @@ mod cors;
 mod demo;
 mod forward;
 mod grpc;
+mod handover;
+mod inherit;
 mod inputs;
 mod inspection;
 mod listener;
@@ -47,6 +49,7 @@ mod selftest;
 mod server;
 mod shared;
 mod snapshot;
+mod systemd;
 mod tls;
 mod tunnel;
 

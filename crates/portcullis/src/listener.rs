@@ -2,6 +2,7 @@
 
 use crate::arrival::{self, Arrival};
 use crate::connection::Connection;
+use crate::handover;
 use crate::pipeline::Gateway;
 use crate::snapshot::{ListenerPlan, Snapshots};
 use crate::tls::Opened;
@@ -13,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -39,28 +41,48 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Taken over by the connections.
-    socket.set_tcp_notsent_lowat(UNSENT.into())?;
+    limit_unsent(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Takes connections of one listener on one thread until it drains.
-pub(crate) async fn accept(
-    socket: TcpListener,
-    plan: Arc<ListenerPlan>,
-    snapshots: Snapshots,
-    mut drain: Drain,
-) {
+/// Bounds what waits unsent in the kernel at connections of this socket, which take it over.
+///
+/// # Errors
+/// When the kernel has no such bound.
+pub(crate) fn limit_unsent(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(UNSENT.into())
+}
+
+/// One thread's socket of a listener.
+pub(crate) struct Listening {
+    pub(crate) socket: std::net::TcpListener,
+    /// Whether others hold the same socket: they take what waits at it when this process no longer does.
+    pub(crate) inherited: bool,
+    pub(crate) plan: Arc<ListenerPlan>,
+}
+
+/// Takes connections of one listener on one thread until it drains, and then all that wait.
+pub(crate) async fn accept(listening: Listening, snapshots: Snapshots, drain: Drain) {
+    let Listening { socket, inherited, plan } = listening;
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, listener = %plan.name, "a socket cannot be used"),
+    };
     let Ok(local) = socket.local_addr() else { return };
     let connections = snapshots.current().shared.connections.clone();
     let mut reserve = Reserve::new();
+    let mut told = drain.clone();
+    let mut last_call = pin!(async {
+        told.on().await;
+        tokio::time::sleep(handover::ROUND_TRIP).await;
+    });
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.on() => break,
+            () = last_call.as_mut() => break,
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -69,13 +91,8 @@ pub(crate) async fn accept(
                 let plan = snapshots.current().listener(&plan.name).unwrap_or_else(|| plan.clone());
                 // At most this one waits here; further ones wait in the kernel's queue, not in our memory. A permit
                 // is taken only for a connection: one held in advance would be missing at the other sockets.
-                let permits = tokio::select! {
-                    permits = Permits::acquire(&connections, &plan) => permits,
-                    () = drain.on() => Permits::at_hand(&connections, &plan),
-                };
-                if let Some(permits) = permits {
-                    begin(stream, peer, local, permits, plan, &snapshots, &drain);
-                }
+                let Some(permits) = Permits::acquire(&connections, &plan).await else { return };
+                begin(stream, peer, local, permits, plan, &snapshots, &drain);
             }
             // The connection was gone before it was taken, or descriptors are short: either passes.
             Err(error) if is_transient(&error) => {}
@@ -86,10 +103,25 @@ pub(crate) async fn accept(
             }
         }
     }
-    // What the kernel has already accepted for this socket would be reset with it.
-    while let Some((stream, peer)) = accepted_already(&socket).await {
-        let Some(permits) = Permits::at_hand(&connections, &plan) else { return };
-        begin(stream, peer, local, permits, plan.clone(), &snapshots, &drain);
+    // The kernel's own word on what waits: the event loop may not have heard of it yet.
+    let Ok(socket) = socket.into_std() else { return };
+    if !inherited && let Err(error) = handover::ignore_new(&socket) {
+        tracing::debug!(%error, listener = %plan.name, "connections that begin now may be reset");
+    }
+    loop {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                let ready = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                let Some(permits) = Permits::acquire(&connections, &plan).await else { return };
+                if let Ok(stream) = ready {
+                    begin(stream, peer, local, permits, plan.clone(), &snapshots, &drain);
+                }
+            }
+            Err(error) if is_transient(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Descriptors are short; connections that end give some back.
+            Err(_) => tokio::time::sleep(BREATHER).await,
+        }
     }
 }
 
@@ -133,12 +165,6 @@ impl Permits {
         };
         let process = connections.clone().acquire_owned().await.ok()?;
         Some(Permits { _process: process, _listener: listener })
-    }
-
-    fn at_hand(connections: &Arc<Semaphore>, plan: &ListenerPlan) -> Option<Self> {
-        let own = plan.connections.as_ref().map(|own| own.clone().try_acquire_owned());
-        let process = connections.clone().try_acquire_owned().ok()?;
-        Some(Permits { _process: process, _listener: own.transpose().ok()? })
     }
 }
 

@@ -5,6 +5,7 @@
 //! sound in every part is swapped in. One that is not changes nothing, and says why.
 
 use crate::snapshot::{LoadError, Snapshot, Snapshots};
+use crate::systemd;
 use notify::{RecursiveMode, Watcher};
 use portcullis_upstream::Watch;
 use serde::Serialize;
@@ -116,7 +117,9 @@ impl Reloader {
                     false
                 }
             };
+            systemd::reloading();
             failed = self.reload(asked).await.err().map(|error| error.inputs).unwrap_or_default();
+            systemd::ready();
         }
     }
 

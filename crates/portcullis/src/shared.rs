@@ -9,7 +9,7 @@ use portcullis_limits::{Concurrency, Key, LocalStore};
 use portcullis_telemetry::{LogFiles, LogFormat, LogQueue, Metrics};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Callers whose rates are counted at once; about 64 bytes each.
 const COUNTED_CALLERS: usize = 1_000_000;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) acme: Arc<Manager>,
     /// What is shed for want of memory.
     pub(crate) memory: Memory,
+    /// Whether the process drains.
+    pub(crate) draining: watch::Sender<bool>,
     /// One permit for each client connection.
     pub(crate) connections: Arc<Semaphore>,
     /// How many there are in all.
@@ -76,6 +78,7 @@ impl Shared {
             budget,
             acme: Arc::default(),
             memory: Memory::default(),
+            draining: watch::Sender::new(false),
             connections: Arc::new(Semaphore::new(max_connections)),
             max_connections,
             listener_connections: Mutex::default(),

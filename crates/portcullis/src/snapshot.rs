@@ -38,6 +38,10 @@ pub(crate) struct Snapshot {
     pub(crate) fixed: BTreeMap<String, String>,
     pub(crate) threads: usize,
     pub(crate) grace: Duration,
+    /// How long all is served as before once the process is no longer ready.
+    pub(crate) shutdown_delay: Duration,
+    /// How long what streams may go on when it is to end.
+    pub(crate) stream_grace: Duration,
     /// The memory from which load is shed, where the configuration names it.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) admin: SocketAddr,
@@ -302,6 +306,8 @@ impl Snapshot {
             fixed: fixed(&config),
             threads: threads(&config),
             grace: config.server.grace.get(),
+            shutdown_delay: config.server.shutdown_delay.get(),
+            stream_grace: config.server.stream_grace.get(),
             memory_limit: config.server.memory_limit.map(portcullis_config::ByteSize::get),
             admin: config.admin.listen,
             via: config.server.name.clone(),

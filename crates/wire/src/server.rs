@@ -36,10 +36,13 @@ pub struct ServerSettings {
     pub max_concurrent_streams: u32,
     /// Whether HTTP/2 clients are told that they may ask for WebSocket (RFC 8441).
     pub websocket: bool,
+    /// How long a connection between requests is kept when it is told to end.
+    pub keepalive_grace: Duration,
 }
 
 impl Default for ServerSettings {
-    /// A head in 32 KiB and 10 s, the first byte in 4 s, 60 s between requests, 1000 requests, an hour, 100 streams.
+    /// A head in 32 KiB and 10 s, the first byte in 4 s, 60 s between requests, 1000 requests, an hour, 100 streams, a
+    /// second for a last request.
     fn default() -> Self {
         ServerSettings {
             head: HeadLimits::default(),
@@ -52,6 +55,7 @@ impl Default for ServerSettings {
             http2: true,
             max_concurrent_streams: 100,
             websocket: false,
+            keepalive_grace: Duration::from_secs(1),
         }
     }
 }
@@ -67,7 +71,7 @@ pub enum Protocol {
     Detect,
 }
 
-/// Tells connections to end: idle ones at once, busy ones after the answer at hand.
+/// Tells connections to end: idle ones once [`ServerSettings::keepalive_grace`] is over, busy ones after the answer at hand.
 #[derive(Clone, Debug)]
 pub struct Drain(watch::Receiver<bool>);
 

@@ -15,8 +15,18 @@ pub struct Server {
     /// it, one for each core.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u16>,
-    /// How long requests in flight may take to finish after SIGTERM.
+    /// How long requests in flight may take to finish once the drain has begun.
     pub grace: Duration,
+    /// How long after SIGTERM everything is served as before while `/readyz` already answers 503, so that balancers stop
+    /// sending clients; then the drain begins.
+    pub shutdown_delay: Duration,
+    /// How long connections without a request are kept once the drain has begun. Who asks within it gets its answer, with
+    /// `Connection: close`; a connection that is closed between requests may cost its client one that is under way.
+    pub keepalive_grace: Duration,
+    /// How long a WebSocket or an answer that streams may go on when a reload takes its route away, or changes who may use
+    /// the route or what answers it. When the process drains, WebSockets and event streams (`text/event-stream`) get as
+    /// much, within `grace`. Then a WebSocket is closed with 1001, an event stream ended, any other answer broken off.
+    pub stream_grace: Duration,
     /// Bytes of request and response bodies that the process holds at most, all requests together. When they
     /// are spent, requests that need a buffer get 503.
     pub body_budget: ByteSize,
@@ -45,6 +55,9 @@ impl Default for Server {
         Self {
             threads: None,
             grace: Duration::from_secs(30),
+            shutdown_delay: Duration::default(),
+            keepalive_grace: Duration::from_secs(1),
+            stream_grace: Duration::from_secs(10),
             body_budget: ByteSize::from_mib(256),
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::XForwardedFor,

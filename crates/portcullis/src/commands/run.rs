@@ -2,6 +2,7 @@
 
 use super::ConfigFile;
 use super::check::BUILD;
+use crate::inherit::Inherited;
 use crate::server;
 use crate::shared::Shared;
 use crate::snapshot::{Snapshot, Snapshots, Source};
@@ -46,14 +47,16 @@ impl Run {
 pub(crate) struct Process {
     snapshots: Snapshots,
     log: LogQueue,
+    inherited: Inherited,
 }
 
 impl Process {
-    /// Sets up logging, metrics and the first snapshot.
+    /// Takes the sockets that were opened for it, and sets up logging, metrics and the first snapshot.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// What is wrong with the configuration or with such a socket.
     pub(crate) fn start(source: Source, format: Option<Format>) -> Result<Self, String> {
+        let inherited = Inherited::from_env()?;
         // One provider of cryptography for all that this process does.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         raise_file_limit();
@@ -68,7 +71,7 @@ impl Process {
         let snapshot = Snapshot::compile(source, &shared, None).map_err(|error| error.to_string())?;
         snapshot.warn();
         shared.metrics.reload_succeeded(&snapshot.hash);
-        Ok(Process { snapshots: Snapshots::new(snapshot), log })
+        Ok(Process { snapshots: Snapshots::new(snapshot), log, inherited })
     }
 
     /// Serves until told to stop. `first` runs before, on the same event loop.
@@ -88,7 +91,7 @@ impl Process {
         let shared = self.snapshots.current().shared.clone();
         let result = runtime.block_on(async {
             first.await?;
-            server::run(path, self.snapshots).await
+            server::run(path, self.snapshots, self.inherited).await
         });
         runtime.shutdown_background();
         // Lines that do not get out within that time are lost with the process.

@@ -63,6 +63,7 @@ pub(crate) fn listener(
         http2: listener.http2,
         max_concurrent_streams: limits.max_concurrent_streams,
         websocket: config.route.iter().any(config::Route::is_websocket),
+        keepalive_grace: config.server.keepalive_grace.get(),
     };
     Ok(ListenerPlan {
         name: listener.name.as_str().into(),

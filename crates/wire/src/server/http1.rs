@@ -57,11 +57,12 @@ pub(super) async fn serve<S: Service>(
                 begin = begin => break begin,
                 () = drain.on(), if !draining => {}
             }
-            // A request that has begun is still served; a connection between requests ends.
-            if transport.input.is_empty() {
-                break Begin::Closed;
-            }
             draining = true;
+            // Between requests nobody knows whether the next is under way: a connection that were closed now could lose it.
+            if transport.input.is_empty() {
+                intake.wait.end();
+                intake.patience = intake.patience.min(settings.keepalive_grace);
+            }
         };
         intake.wait.end();
         intake.patience = settings.idle;

@@ -202,11 +202,18 @@ pub(super) async fn serve<IO, S>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), handler));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut leaving: Option<Instant> = None;
+    let mut told = pin!(async {
+        drain.on().await;
+        // Whoever has just come and has not asked yet would have come for nothing.
+        if activity.served.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(settings.keepalive_grace).await;
+        }
+    });
     loop {
         tokio::select! {
             // How it ended matters to nobody: each request has its own log line.
             _ = connection.as_mut() => return,
-            () = drain.on(), if leaving.is_none() => {}
+            () = told.as_mut(), if leaving.is_none() => {}
             () = activity.full.notified(), if leaving.is_none() => {}
             _ = tick.tick() => {
                 let served = activity.served.load(Ordering::Relaxed);
