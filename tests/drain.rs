@@ -19,6 +19,10 @@ fn origin(gate: &Gate) -> Origin {
         target if target.starts_with("/events") => {
             Answer::status(200).events(&["1", "2"], Some(Step::Until(gate.clone())))
         }
+        target if target.starts_with("/download") => {
+            let head = Answer::status(200).header("content-type", "application/zip");
+            head.chunks(["1", "2"], Some(Step::Until(gate.clone())))
+        }
         _ => Answer::echo(request),
     })
 }
@@ -175,13 +179,16 @@ fn what_takes_longer_than_the_grace_period_is_cut_off() {
     let mut busy = ask(&gateway, "/never");
     let mut events = ask(&gateway, "/events");
     events.until("data: 1\n\n").unwrap();
+    let mut download = ask(&gateway, "/download");
+    download.until("1\r\n1\r\n").unwrap();
     let mut h2 = H2Client::start(RawClient::connect(gateway.public()).unwrap()).unwrap();
     let never = h2.request("GET", "a", "/never", &[], true).unwrap();
-    let _ = origin.wait_for(3);
+    let _ = origin.wait_for(4);
     gateway.signal("TERM");
     assert_eq!(gateway.wait().code(), Some(0));
     assert!(busy.response().is_err(), "no answer is made up");
-    assert!(!events.rest().unwrap_or_default().ends_with(b"0\r\n\r\n"), "a cut stream does not look whole");
+    assert!(!download.rest().unwrap_or_default().ends_with(b"0\r\n\r\n"), "a cut stream does not look whole");
+    assert!(events.rest().unwrap().ends_with(b"0\r\n\r\n"), "events can end anywhere");
     assert!(h2.answer(never).is_err());
     let _ = gateway.wait_for_line(|line| line.contains("cut off"));
     assert!(!gateway.log().iter().any(|line| line.contains("\"drained\"")), "{}", gateway.log().join("\n"));

@@ -221,7 +221,8 @@ fn a_silent_connection_is_closed_and_so_is_one_whose_upstream_went_away() {
     assert!(socket.read().is_err());
 }
 
-/// What switched is no request in flight that could be waited for: it goes on until the grace period is over.
+/// What switched is no request in flight that could be waited for: it goes on until a second before the grace period is
+/// over, and then hears that the gateway goes away.
 #[test]
 fn a_tunnel_ends_with_the_grace_period() {
     let echo = Echo::start();
@@ -248,7 +249,11 @@ fn a_tunnel_ends_with_the_grace_period() {
     assert_eq!(socket.read().unwrap(), Message::text("still there"));
     client.data(stream, &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58], false).unwrap();
     client.until(stream, |stream| stream.body.len() >= 7).unwrap();
+    let Message::Close(Some(frame)) = socket.read().unwrap() else { panic!("no Close frame") };
+    assert_eq!(u16::from(frame.code), 1001);
     assert!(socket.read().is_err());
+    let end = client.answer(stream).unwrap();
+    assert!(end.body.ends_with(&[0x88, 2, 0x03, 0xe9]) && end.ended, "{end:?}");
     assert!(client.is_closed());
     let _ = gateway.wait();
     let after = told.elapsed();

@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
-use portcullis_http::{Method, Rejection, RequestHead, ResponseHead, UpstreamFailure, Version};
+use portcullis_http::{Fields, Method, Rejection, RequestHead, ResponseHead, UpstreamFailure, Version};
 use std::time::Duration;
 
 /// Digits of a `grpc-timeout`.
@@ -53,6 +53,14 @@ pub(crate) fn refusal(rejection: &Rejection) -> ResponseHead {
     head.fields.append_parsed(b"grpc-status", status(rejection).to_string().as_bytes());
     head.fields.append_parsed(b"grpc-message", rejection.code().as_bytes());
     head
+}
+
+/// How a call ends that the gateway no longer serves: UNAVAILABLE, which clients may try again elsewhere.
+pub(crate) fn going_away() -> Fields {
+    let mut trailers = Fields::default();
+    trailers.append_parsed(b"grpc-status", b"14");
+    trailers.append_parsed(b"grpc-message", b"going_away");
+    trailers
 }
 
 /// The status code of a refusal: gRPC's own mapping of HTTP's (doc/http-grpc-status-mapping.md), but that what is too

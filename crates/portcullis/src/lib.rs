@@ -43,6 +43,7 @@ mod plan;
 mod record;
 mod reload;
 mod respond;
+mod rest;
 mod router;
 mod rules;
 mod selftest;
@@ -50,6 +51,7 @@ mod server;
 mod shared;
 mod snapshot;
 mod systemd;
+mod term;
 mod tls;
 mod tunnel;
 

@@ -13,9 +13,10 @@ use crate::normalize::{Normalized, normalize};
 use crate::options;
 use crate::plan::{Action, HeadPlan, RoutePlan};
 use crate::record::{Record, Subject};
-use crate::respond::{self, respond};
+use crate::respond::{self, Stream, respond};
+use crate::rest::{Lasting, Rest};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::tunnel::{self, Reply, Tunnel};
+use crate::tunnel::{self, Reply};
 use bytes::Bytes;
 use portcullis_http::hygiene::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
@@ -25,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use tokio::time::Instant;
 
 /// Serves the requests of one client connection.
 #[derive(Clone, Debug)]
@@ -51,34 +53,31 @@ async fn pass<D: Downstream>(
     firewall: &mut Inspection,
     downstream: &mut D,
     record: &mut Record,
-) -> Result<(), Rejection> {
+) -> Result<Option<Rest>, Rejection> {
     if let Some(proof) = acme::answer(&snapshot.shared.acme, exchange) {
         record.sent(answer::whole(snapshot, exchange, 200, proof, downstream).await);
-        return Ok(());
+        return Ok(None);
     }
     if exchange.target.is_asterisk() {
-        return about_server(snapshot, exchange, downstream, record).await;
+        return about_server(snapshot, exchange, downstream, record).await.map(|()| None);
     }
     let route = route(snapshot, exchange, record)?;
     let total = if route.grpc { grpc::deadline(&exchange.request, route.total) } else { route.total };
-    let tunnel = {
+    let deadline = total.map(|total| Instant::now() + total);
+    let lasting = {
         // Not to be moved from here: with all that a request may come to wait for it is large.
         let stages = pin!(stages(snapshot, &route, exchange, inherited, firewall, downstream, record));
-        match total {
+        match deadline {
             None => stages.await,
-            Some(total) => tokio::time::timeout(total, stages)
+            Some(deadline) => tokio::time::timeout_at(deadline, stages)
                 .await
                 .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),
         }
     };
-    if let Some(tunnel) = tunnel? {
-        Box::pin(tunnel.run(downstream, record)).await;
-    }
-    Ok(())
+    Ok(lasting?.map(|lasting| Rest { lasting, deadline, term: route.term.watch() }))
 }
 
-/// The stages behind the route match, under the route's total deadline. Where both sides have agreed to switch
-/// protocols, what is left to do has no such deadline.
+/// The stages behind the route match, under the route's total deadline, but for what lasts.
 async fn stages<D: Downstream>(
     snapshot: &Snapshot,
     route: &RoutePlan,
@@ -87,7 +86,7 @@ async fn stages<D: Downstream>(
     firewall: &mut Inspection,
     downstream: &mut D,
     record: &mut Record,
-) -> Result<Option<Tunnel>, Rejection> {
+) -> Result<Option<Lasting>, Rejection> {
     snapshot.addresses.check(exchange).await?;
     route.addresses.check(exchange).await?;
     if let Some(rate) = &snapshot.coarse_rate {
@@ -102,7 +101,7 @@ async fn stages<D: Downstream>(
     if route.cors.is_some() && cors::is_preflight(&exchange.request) {
         firewall.request_body(&[], false).await?;
         let answer = options::nothing();
-        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
+        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(lasting);
     }
     if let Some(authenticate) = &route.authenticate {
         authenticate.check(exchange).await?;
@@ -124,7 +123,7 @@ async fn stages<D: Downstream>(
 
     if options::is_last_hop(exchange)? {
         let answer = options::nothing();
-        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None);
+        return respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(lasting);
     }
     if !route.head.keeps_underscores {
         exchange.request.fields.retain(|name, _| !name.contains(&b'_'));
@@ -140,12 +139,17 @@ async fn stages<D: Downstream>(
     match tunnel::reply(route, answer) {
         Reply::Granted(mut head, tunnel) => {
             respond::switch(route, exchange, &mut head, firewall, downstream, record).await?;
-            Ok(Some(tunnel))
+            Ok(Some(Lasting::Tunnel(Box::new(tunnel))))
         }
         Reply::Plain(answer) => {
-            respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(|()| None)
+            respond(snapshot, route, exchange, answer, firewall, downstream, record).await.map(lasting)
         }
     }
+}
+
+/// An answer that streams.
+fn lasting(stream: Option<Stream>) -> Option<Lasting> {
+    stream.map(|stream| Lasting::Stream(Box::new(stream)))
 }
 
 /// The matched route. From here on the request counts as this route's.
@@ -242,16 +246,33 @@ impl Service for Gateway {
         let way =
             Box::pin(pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record));
         let outcome = contain(way).await.unwrap_or(Err(Rejection::Internal));
-        if let Err(why) = outcome {
-            if downstream.started() {
-                downstream.abort();
-            } else {
-                let subject = Subject::Exchange(&exchange);
-                record.sent(answer::reject(&snapshot, &why, subject, downstream).await);
+        let mut rest = None;
+        match outcome {
+            Ok(lasting) => rest = lasting,
+            Err(why) => {
+                if downstream.started() {
+                    downstream.abort();
+                } else {
+                    let subject = Subject::Exchange(&exchange);
+                    record.sent(answer::reject(&snapshot, &why, subject, downstream).await);
+                }
+                record.rejection = Some(why);
             }
-            record.rejection = Some(why);
         }
         let verdict = firewall.finish(snapshot.firewall_log.as_ref(), record.answered());
+        let snapshot = match rest {
+            None => snapshot,
+            Some(rest) => {
+                // What lasts must not keep what reloads have replaced.
+                drop(snapshot);
+                let rest = Box::pin(rest.run(&self.snapshots, downstream, &mut record));
+                if let Err(why) = contain(rest).await.unwrap_or(Err(Rejection::Internal)) {
+                    downstream.abort();
+                    record.rejection = Some(why);
+                }
+                self.snapshots.current()
+            }
+        };
         record.close(&snapshot, &self.connection, Subject::Exchange(&exchange), verdict.as_ref());
     }
 

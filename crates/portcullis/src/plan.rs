@@ -19,6 +19,7 @@ use crate::cors::CorsPlan;
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::snapshot::ResponseFields;
+use crate::term::Term;
 use portcullis_compose::Composition;
 use portcullis_config as config;
 use portcullis_config::Config;
@@ -49,6 +50,8 @@ pub(crate) fn route_firewall(config: &Config, route: &config::Route) -> OverlayS
 #[derive(Debug)]
 pub(crate) struct RoutePlan {
     pub(crate) name: Arc<str>,
+    /// How long what streams may go on.
+    pub(crate) term: Arc<Term>,
     pub(crate) metrics: RouteMetrics,
     pub(crate) addresses: AddressList,
     pub(crate) head: HeadPlan,
@@ -141,6 +144,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) providers: &'a BTreeMap<String, Arc<Provider>>,
     pub(crate) rules: &'a Rules,
     pub(crate) response_fields: &'a ResponseFields,
+    /// The terms of the running snapshot's routes, by name.
+    pub(crate) terms: BTreeMap<&'a str, &'a Arc<Term>>,
 }
 
 impl Compiler<'_> {
@@ -155,6 +160,7 @@ impl Compiler<'_> {
         let held = route.holds_bodies();
         Ok(RoutePlan {
             name: route.name.as_str().into(),
+            term: Term::of(self.config, route, self.terms.get(route.name.as_str()).copied()),
             metrics: self.shared.metrics.route(&route.name),
             addresses: addresses(&route.addresses),
             head: HeadPlan {

@@ -3,6 +3,7 @@
 use crate::answer::{append_all, finish_fields};
 use crate::cors;
 use crate::forward::{Answer, AnswerBody, answer_fault};
+use crate::grpc;
 use crate::inspection::Inspection;
 use crate::plan::{ResponsePlan, RoutePlan, Trailers};
 use crate::record::Record;
@@ -13,13 +14,15 @@ use portcullis_http::hygiene;
 use portcullis_http::{
     BodyError, Exchange, Frame, Framing, Held, Method, Rejection, ResponseHead, UpstreamFailure,
 };
-use portcullis_telemetry::LeakAction;
+use portcullis_telemetry::{LeakAction, Metrics};
 use portcullis_wire::{Downstream, SinkError};
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Takes an answer through the stages of its way back and sends it.
+/// Takes an answer through the stages of its way back and sends it. One that streams is only begun: the rest of it needs
+/// nothing of the snapshot and is for [`Stream::run`].
 ///
 /// # Errors
 /// Only while nothing was sent: what the answer is replaced by. What breaks later cuts the answer short.
@@ -31,7 +34,7 @@ pub(crate) async fn respond<D: Downstream>(
     firewall: &mut Inspection,
     downstream: &mut D,
     record: &mut Record,
-) -> Result<(), Rejection> {
+) -> Result<Option<Stream>, Rejection> {
     let plan = &route.response;
     clean(plan, exchange, &mut answer.head);
     let head = &mut answer.head;
@@ -73,10 +76,32 @@ pub(crate) async fn respond<D: Downstream>(
         firewall.response_body(&[]).await?;
     }
     let passed = if first.is_empty() { Ok(first) } else { filter.pass(first, whole) };
-    filter.count(snapshot);
+    filter.count(&snapshot.shared.metrics);
     let first = passed?;
-    send(snapshot, answer, first, whole, filter, downstream, record).await;
-    Ok(())
+    let Answer { head, body, trailers } = answer;
+    downstream.start(&head);
+    record.status = head.status;
+    let out = Outflow {
+        pending: (!first.is_empty()).then_some(first),
+        passing: trailers,
+        trailers: None,
+        ended: whole,
+        finished: false,
+        bytes: 0,
+    };
+    let kind = if route.grpc {
+        StreamKind::Grpc
+    } else if event_stream {
+        StreamKind::Events
+    } else {
+        StreamKind::Other
+    };
+    let stream = Stream { body, filter, out, kind };
+    if !whole && (plan.streaming || event_stream) {
+        return Ok(Some(stream));
+    }
+    stream.run(&snapshot.shared.metrics, downstream, record, None::<Pin<&mut Ready<()>>>).await;
+    Ok(None)
 }
 
 /// Grants an upgrade that the upstream has granted. What follows is no HTTP, and no rule sees it.
@@ -186,13 +211,13 @@ impl Filter {
     }
 
     /// Counts the kinds of leaks that were found since the last time.
-    fn count(&mut self, snapshot: &Snapshot) {
+    fn count(&mut self, metrics: &Metrics) {
         let Some(masker) = &self.masker else { return };
         for kind in masker.found().iter() {
             if !self.counted.contains(kind) {
                 self.counted.insert(kind);
                 let action = if self.blocked == Some(kind) { LeakAction::Block } else { LeakAction::Mask };
-                snapshot.shared.metrics.leaks(kind.as_str(), action, 1);
+                metrics.leaks(kind.as_str(), action, 1);
             }
         }
     }
@@ -203,59 +228,89 @@ impl Filter {
 enum Cut {
     Client,
     Upstream,
+    /// Its time is up.
+    Over,
 }
 
-async fn send<D: Downstream>(
-    snapshot: &Snapshot,
-    answer: Answer,
-    first: Bytes,
-    whole: bool,
-    mut filter: Filter,
-    downstream: &mut D,
-    record: &mut Record,
-) {
-    let Answer { head, mut body, trailers } = answer;
-    downstream.start(&head);
-    record.status = head.status;
-    let mut out = Outflow {
-        pending: (!first.is_empty()).then_some(first),
-        passing: &trailers,
-        trailers: None,
-        ended: whole,
-        finished: false,
-        bytes: 0,
-    };
-    let result = poll_fn(|cx| out.poll(cx, &mut body, &mut filter, downstream)).await;
-    filter.count(snapshot);
-    record.bytes_out += out.bytes;
-    record.bytes_in = record.bytes_in.max(body.uploaded());
-    if let Err(cut) = result {
-        if cut == Cut::Upstream {
-            // What has come of it is the client's, the head above all: a connection that closes without a word looks
-            // like one that was never served.
-            let _ = poll_fn(|cx| downstream.poll_flush(cx)).await;
-        }
-        // The client must notice that it has not got all of it.
-        downstream.abort();
-        record.aborted = cut == Cut::Client;
-        if cut == Cut::Upstream {
-            record.rejection = Some(answer_fault(BodyError::Incomplete));
+/// What an answer that streams is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamKind {
+    /// Events, of which there may always be more: they can end anywhere.
+    Events,
+    Grpc,
+    Other,
+}
+
+/// An answer of which the head has been sent.
+pub(crate) struct Stream {
+    body: AnswerBody,
+    filter: Filter,
+    out: Outflow,
+    kind: StreamKind,
+}
+
+impl Stream {
+    /// Whether it never ends by itself.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.kind == StreamKind::Events
+    }
+
+    /// Sends the rest, for as long as `over` allows.
+    pub(crate) async fn run<D: Downstream>(
+        self,
+        metrics: &Metrics,
+        downstream: &mut D,
+        record: &mut Record,
+        mut over: Option<Pin<&mut impl Future<Output = ()>>>,
+    ) {
+        let Stream { mut body, mut filter, mut out, kind } = self;
+        let result = poll_fn(|cx| {
+            let polled = out.poll(cx, &mut body, &mut filter, downstream);
+            let mut is_over = || over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready());
+            if polled.is_ready() || out.ended || !is_over() {
+                return polled;
+            }
+            over = None;
+            match kind {
+                StreamKind::Other => return Poll::Ready(Err(Cut::Over)),
+                StreamKind::Events => {}
+                StreamKind::Grpc => out.trailers = Some(Frame::Trailers(grpc::going_away())),
+            }
+            out.ended = true;
+            out.poll(cx, &mut body, &mut filter, downstream)
+        })
+        .await;
+        filter.count(metrics);
+        record.bytes_out += out.bytes;
+        record.bytes_in = record.bytes_in.max(body.uploaded());
+        if let Err(cut) = result {
+            if cut != Cut::Client {
+                // What has come of it is the client's, the head above all: a connection that closes without a word looks
+                // like one that was never served.
+                let _ = poll_fn(|cx| downstream.poll_flush(cx)).await;
+            }
+            // The client must notice that it has not got all of it.
+            downstream.abort();
+            record.aborted = cut == Cut::Client;
+            if cut == Cut::Upstream {
+                record.rejection = Some(answer_fault(BodyError::Incomplete));
+            }
         }
     }
 }
 
 /// The body on its way to the client.
-struct Outflow<'a> {
+struct Outflow {
     pending: Option<Bytes>,
     /// Trailers that pass, and what of them has come.
-    passing: &'a [String],
+    passing: Arc<[String]>,
     trailers: Option<Frame>,
     ended: bool,
     finished: bool,
     bytes: u64,
 }
 
-impl Outflow<'_> {
+impl Outflow {
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -291,7 +346,7 @@ impl Outflow<'_> {
                 }
                 Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
                     self.pending = non_empty(filter.pass(Bytes::new(), true).map_err(|_| Cut::Upstream)?);
-                    self.trailers = Trailers::passing(self.passing, fields);
+                    self.trailers = Trailers::passing(&self.passing, fields);
                     self.ended = true;
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Cut::Upstream)),

@@ -169,8 +169,10 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .max_blocking_threads(8)
+                    .build();
                 match runtime {
                     Ok(runtime) => runtime.block_on(self.work(number)),
                     Err(error) => {

@@ -7,6 +7,7 @@ use crate::plan::{self, RoutePlan};
 use crate::router::Router;
 use crate::rules::{self, Rules};
 use crate::shared::Shared;
+use crate::term::Term;
 use crate::tls::TlsPlan;
 use arc_swap::ArcSwap;
 use portcullis_config::{Config, ResponseHeaders};
@@ -18,7 +19,7 @@ use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
 use portcullis_upstream::Upstreams;
 use portcullis_waf::BuildOptions;
 use portcullis_wire::server::ServerSettings;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -268,6 +269,11 @@ impl Snapshot {
             providers: &providers,
             rules: &rules,
             response_fields: &response_fields,
+            terms: previous
+                .iter()
+                .flat_map(|snapshot| &snapshot.routes)
+                .map(|route| (&*route.name, &route.term))
+                .collect(),
         };
         let mut router = Router::default();
         let mut routes = Vec::with_capacity(config.route.len());
@@ -435,8 +441,15 @@ impl Snapshots {
         self.0.load_full()
     }
 
-    /// Puts another in its place. Requests that have begun end on the one they began with.
+    /// Puts another in its place. Requests that have begun end on the one they began with; what streams on routes that
+    /// are no longer what they were has its grace.
     pub(crate) fn swap(&self, next: Snapshot) {
-        self.0.store(Arc::new(next));
+        let kept: HashSet<*const Term> = next.routes.iter().map(|route| Arc::as_ptr(&route.term)).collect();
+        let before = self.0.swap(Arc::new(next));
+        for route in &before.routes {
+            if !kept.contains(&Arc::as_ptr(&route.term)) {
+                route.term.end();
+            }
+        }
     }
 }
