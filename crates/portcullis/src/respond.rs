@@ -96,7 +96,7 @@ pub(crate) async fn respond<D: Downstream>(
     } else {
         StreamKind::Other
     };
-    let stream = Stream { body, filter, out, kind };
+    let mut stream = Stream { body, filter, out, kind };
     if !whole && (plan.streaming || event_stream) {
         return Ok(Some(stream));
     }
@@ -257,27 +257,27 @@ impl Stream {
 
     /// Sends the rest, for as long as `over` allows.
     pub(crate) async fn run<D: Downstream>(
-        self,
+        &mut self,
         metrics: &Metrics,
         downstream: &mut D,
         record: &mut Record,
         mut over: Option<Pin<&mut impl Future<Output = ()>>>,
     ) {
-        let Stream { mut body, mut filter, mut out, kind } = self;
+        let Stream { body, filter, out, kind } = self;
         let result = poll_fn(|cx| {
-            let polled = out.poll(cx, &mut body, &mut filter, downstream);
+            let polled = out.poll(cx, body, filter, downstream);
             let mut is_over = || over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready());
             if polled.is_ready() || out.ended || !is_over() {
                 return polled;
             }
             over = None;
-            match kind {
+            match *kind {
                 StreamKind::Other => return Poll::Ready(Err(Cut::Over)),
                 StreamKind::Events => {}
                 StreamKind::Grpc => out.trailers = Some(Frame::Trailers(grpc::going_away())),
             }
             out.ended = true;
-            out.poll(cx, &mut body, &mut filter, downstream)
+            out.poll(cx, body, filter, downstream)
         })
         .await;
         filter.count(metrics);

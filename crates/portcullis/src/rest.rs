@@ -45,7 +45,7 @@ impl Rest {
                 tunnel.run(downstream, record, term.over(true, snapshots, &shared)).await;
                 Ok(())
             }
-            Lasting::Stream(stream) => {
+            Lasting::Stream(mut stream) => {
                 let over = pin!(term.over(stream.is_endless(), snapshots, &shared));
                 let stream = stream.run(&shared.metrics, downstream, record, Some(over));
                 match deadline {
