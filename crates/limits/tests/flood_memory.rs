@@ -40,7 +40,11 @@ fn ten_million_callers_stay_under_the_cap_and_cost_nobody_who_was_there() {
     assert!(grown <= 24 * MIB, "{grown} KiB more");
     assert!(admitted <= PLACES + 64 * 10 + PLACES / 10, "{admitted} of the flood were admitted");
     for caller in good {
-        assert_eq!((0..10).filter(|_| admits(&store, caller, &quota)).count(), 5, "the other half, no more: {caller}");
+        assert_eq!(
+            (0..10).filter(|_| admits(&store, caller, &quota)).count(),
+            5,
+            "the other half, no more: {caller}"
+        );
     }
     eprintln!(
         "suite: rate-limit flood: {CALLERS} callers, {grown} KiB more, {admitted} admitted, 1000 earlier callers unharmed"

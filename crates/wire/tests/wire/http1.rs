@@ -260,7 +260,7 @@ fn a_client_that_goes_away_is_noticed() {
 }
 
 #[test]
-fn drain_ends_idle_connections_at_once_and_busy_ones_after_their_answer() {
+fn drain_ends_idle_connections_after_their_grace_and_busy_ones_after_their_answer() {
     let server = server();
     let (mut idle, mut fresh, mut busy) = (server.connect(), server.connect(), server.connect());
     idle.send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
