@@ -16,14 +16,23 @@ const POINTS: u64 = 512;
 /// of weights, and on that in few steps only, since every point that comes or goes moves keys.
 const MAX_POINTS: u64 = 1 << 20;
 
+/// Points to a slot of the index, on average: so few that they share a cache line, and an index so small that it stays in
+/// the cache.
+const PER_SLOT: usize = 8;
+
 /// The points of a circle in order.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
-    points: Box<[u64]>,
-    /// Whose point it is.
-    owners: Box<[u32]>,
+    points: Box<[Point]>,
     /// Where the points begin whose first bits are these, so that finding one takes no search.
     starts: Box<[u32]>,
+}
+
+/// The first half of a hash, which is as far as a ring is divided, and whose point it is.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at: u32,
+    owner: u32,
 }
 
 /// One who owns points.
@@ -51,36 +60,37 @@ impl Ring {
         }
         // Two on one spot, which hardly happens, stand in an order that others do not change.
         points.sort_unstable();
-        let starts = starts(&points);
-        Ring {
-            points: points.iter().map(|(point, ..)| *point).collect(),
-            owners: points.iter().map(|(.., index)| *index).collect(),
-            starts,
-        }
+        let point = |(hash, _, owner): &(u64, u64, u32)| Point { at: half(*hash), owner: *owner };
+        let points: Box<[Point]> = points.iter().map(point).collect();
+        Ring { starts: starts(&points), points }
     }
 
     /// The owners of the points behind a key, once around; an owner comes as often as it has points.
     pub(crate) fn walk(&self, key: u64) -> impl Iterator<Item = u32> + '_ {
-        let (before, behind) = self.owners.split_at(self.first(key));
-        behind.iter().chain(before).copied()
+        let (before, behind) = self.points.split_at(self.first(key));
+        behind.iter().chain(before).map(|point| point.owner)
     }
 
     /// The first point that is not before the key.
     fn first(&self, key: u64) -> usize {
+        let key = half(key);
         let slot = slot(key, self.starts.len());
         let from = self.starts.get(slot).map_or(0, |start| *start as usize);
         let behind = self.points.get(from..).unwrap_or_default();
-        let at = from + behind.iter().take_while(|point| **point < key).count();
+        let at = from + behind.iter().take_while(|point| point.at < key).count();
         if at < self.points.len() { at } else { 0 }
     }
 }
 
-/// As many slots as there are points, up to a power of two: one point in each, on average.
-fn starts(points: &[(u64, u64, u32)]) -> Box<[u32]> {
-    let slots = points.len().next_power_of_two();
+fn half(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+fn starts(points: &[Point]) -> Box<[u32]> {
+    let slots = (points.len() / PER_SLOT).next_power_of_two();
     let mut starts = Vec::with_capacity(slots);
-    for (at, (point, ..)) in points.iter().enumerate() {
-        while starts.len() <= slot(*point, slots) {
+    for (at, point) in points.iter().enumerate() {
+        while starts.len() <= slot(point.at, slots) {
             starts.push(u32::try_from(at).unwrap_or(u32::MAX));
         }
     }
@@ -88,9 +98,9 @@ fn starts(points: &[(u64, u64, u32)]) -> Box<[u32]> {
     starts.into()
 }
 
-/// The slot of a hash among so many, a power of two: by its first bits.
-fn slot(hash: u64, slots: usize) -> usize {
-    usize::try_from((u128::from(hash) * slots as u128) >> 64).unwrap_or(0)
+/// The slot of a point among so many, a power of two: by its first bits.
+fn slot(at: u32, slots: usize) -> usize {
+    usize::try_from((u64::from(at) * slots as u64) >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -155,7 +165,7 @@ mod tests {
         ) {
             let ring = Ring::new(&owners(&weights));
             for key in keys.into_iter().chain([0, u64::MAX]) {
-                let wanted = ring.points.partition_point(|point| *point < key) % ring.points.len();
+                let wanted = ring.points.partition_point(|point| point.at < half(key)) % ring.points.len();
                 prop_assert_eq!(ring.first(key), wanted);
                 prop_assert_eq!(ring.walk(key).count(), ring.points.len());
             }

@@ -38,6 +38,11 @@ fn fail(member: &Member) {
     member.endpoint.report(Outcome::Unreachable(UpstreamFailure::Connect), Duration::ZERO);
 }
 
+/// Passed over for as long as a test takes, which a failure is not.
+fn eject(member: &Member) {
+    member.endpoint.condition.ejected();
+}
+
 fn answer(member: &Member, millis: u64) {
     member.endpoint.report(Outcome::Answered { status: 200 }, Duration::from_millis(millis));
 }
@@ -126,10 +131,10 @@ fn aside_is_passed_over_until_nothing_else_is_left() {
 }
 
 #[test]
-fn the_share_of_who_is_aside_goes_to_all_alike() {
+fn the_share_of_who_is_ejected_goes_to_all_alike() {
     for balance in ALL {
         let (members, balancer) = weighted(balance, &[1; 5]);
-        fail(&members[1]);
+        eject(&members[1]);
         let counts = shares(&members, &balancer, 20_000);
         assert_eq!(counts[1], 0, "{balance:?}");
         for at in [0, 2, 3, 4] {
@@ -147,7 +152,7 @@ fn a_key_stays_with_its_endpoint_and_moves_back() {
     };
     let before: Vec<usize> = (0..2_000).map(owner).collect();
     assert_eq!(before, (0..2_000).map(owner).collect::<Vec<_>>());
-    fail(&members[3]);
+    eject(&members[3]);
     let moved = before.iter().zip((0..2_000).map(owner)).filter(|(before, now)| *before != now);
     let moved: Vec<_> = moved.collect();
     assert!(
@@ -174,8 +179,8 @@ fn the_next_level_gets_what_the_first_lacks() {
         let by_level =
             |counts: &[u32]| [counts[..4].iter().sum::<u32>(), counts[4..6].iter().sum(), counts[6]];
         assert_eq!(by_level(&shares(&members, &balancer, 1_000)), [1_000, 0, 0], "{balance:?}");
-        fail(&members[0]);
-        fail(&members[1]);
+        eject(&members[0]);
+        eject(&members[1]);
         std::thread::sleep(Duration::from_millis(110));
         // Half of it, overprovisioned: 70 %.
         let shares_now = by_level(&shares(&members, &balancer, 10_000));
@@ -213,10 +218,10 @@ fn a_token_comes_first() {
 }
 
 #[test]
-fn ten_thousand_endpoints_most_of_them_aside() {
+fn ten_thousand_endpoints_most_of_them_ejected() {
     for balance in ALL {
         let (members, balancer) = weighted(balance, &[1; 10_000]);
-        members[..9_000].iter().for_each(fail);
+        members[..9_000].iter().for_each(eject);
         for request in 0u32..500 {
             let pick = Pick { hash: Some(hash_key(&request.to_be_bytes())), ..Pick::default() };
             assert!(balancer.choose(&members, &pick).unwrap() >= 9_000, "{balance:?}");
