@@ -44,7 +44,9 @@ pub use certificate::ClientCertificate;
 pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use cookie::cookie;
 pub use exchange::{Exchange, Params};
-pub use fields::{Block, Fields, InvalidField, ValueWriter, is_token, is_value, token_length};
+pub use fields::{
+    Block, Fields, InvalidField, ValueWriter, is_token, is_value, push_address, push_decimal, token_length,
+};
 pub use forwarded::ForwardedHeader;
 pub use guard::{Guard, ResponseGuard};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Upgrade, Version, reason_phrase};

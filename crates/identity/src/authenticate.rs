@@ -1,7 +1,7 @@
 //! Who is calling: the guard that reads a bearer token and looks at the client's certificate.
 
 use crate::token::Token;
-use crate::{CertificateRule, Moment, Provider, TokenError};
+use crate::{CertificateRule, Moment, Provider, TokenError, recall};
 use portcullis_http::{AuthFailure, Exchange, Fields, Guard, Malformed, Principal, Rejection};
 use std::fmt;
 use std::sync::Arc;
@@ -89,23 +89,43 @@ impl Authenticator {
                 None => Rejection::KeysUnavailable,
             }
         })?;
-        exchange.principal = Some(Arc::new(principal));
+        exchange.principal = Some(principal);
         Ok(())
     }
 
-    async fn identify(&self, text: &str, now: Moment) -> Result<Principal, TokenError> {
+    async fn identify(&self, text: &str, now: Moment) -> Result<Arc<Principal>, TokenError> {
+        let hash = recall::hash(text);
+        for (at, provider) in self.providers.iter().enumerate() {
+            if self.decides(at, provider)
+                && let Some(principal) = provider.recall(text, hash, now).await
+            {
+                return Ok(principal);
+            }
+        }
         let token = Token::parse(text)?;
         let issuer = token.issuer().ok_or(TokenError::Issuer)?;
         let mut error = TokenError::Issuer;
-        for provider in self.providers.iter().filter(|provider| provider.issuer() == issuer) {
+        let issued = |(_, provider): &(usize, &Arc<Provider>)| provider.issuer() == issuer;
+        for (at, provider) in self.providers.iter().enumerate().filter(issued) {
             match provider.judge(&token, now).await {
-                Ok(()) => return Ok(provider.principal(token.claims)),
+                Ok(keys) => {
+                    let principal = Arc::new(provider.principal(token.claims));
+                    if self.decides(at, provider) {
+                        provider.remember(text, hash, &principal, keys);
+                    }
+                    return Ok(principal);
+                }
                 // That one provider's keys are missing says more than that another's do not fit.
                 Err(why) if error != TokenError::KeysUnavailable => error = why,
                 Err(_) => {}
             }
         }
         Err(error)
+    }
+
+    /// Whether no provider before this one could believe the same token.
+    fn decides(&self, at: usize, provider: &Provider) -> bool {
+        !self.providers.iter().take(at).any(|earlier| earlier.issuer() == provider.issuer())
     }
 
     fn refuse(&self, refusal: Refusal) -> Rejection {

@@ -52,6 +52,7 @@ mod mint;
 mod moment;
 mod proved;
 mod provider;
+mod recall;
 mod store;
 #[cfg(test)]
 mod tests;

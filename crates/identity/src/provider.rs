@@ -2,7 +2,8 @@
 
 use crate::jwks::{self, MAX_SET, Origin, SetError};
 use crate::keys::{KeySet, Proof, StaticKey, VerificationKey};
-use crate::store::{Freshness, KeyStore, RemoteKeys};
+use crate::recall::{self, Believed, ProviderId, Times};
+use crate::store::{Freshness, Held, KeyStore, RemoteKeys};
 use crate::token::Token;
 use crate::{Moment, TokenError, fetch};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
@@ -120,6 +121,7 @@ pub enum KeyStatus {
 /// An identity provider, compiled: verifies tokens without any lock, and without IO unless its remote keys are
 /// missing or due.
 pub struct Provider {
+    id: ProviderId,
     name: String,
     issuer: String,
     audiences: Vec<String>,
@@ -175,6 +177,7 @@ impl Provider {
             return Err(errors);
         }
         Ok(Provider {
+            id: ProviderId::new(),
             name: settings.name,
             issuer: settings.issuer,
             audiences: settings.audiences,
@@ -232,7 +235,13 @@ impl Provider {
 
     /// Judges a token: what its header asks for, its signature, its claims. Nothing is fetched for a token
     /// whose claims would be refused anyway.
-    pub(crate) async fn judge(&self, token: &Token<'_>, now: Moment) -> Result<(), TokenError> {
+    ///
+    /// Where it is believed, says by which remote keys; `None` where by the provider's own.
+    pub(crate) async fn judge(
+        &self,
+        token: &Token<'_>,
+        now: Moment,
+    ) -> Result<Option<Arc<Held>>, TokenError> {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(TokenError::Algorithm);
         }
@@ -245,11 +254,13 @@ impl Provider {
             Some(remote) if fixed != Proof::Good => {
                 // An unsigned claim of having expired decides nothing but whether we go asking for it.
                 claims?;
-                self.prove_remotely(remote, token, now).await?;
+                self.prove_remotely(remote, token, now).await.map(Some)
             }
-            _ => fixed.into_result()?,
+            _ => {
+                fixed.into_result()?;
+                claims.map(|()| None)
+            }
         }
-        claims
     }
 
     async fn prove_remotely(
@@ -257,15 +268,37 @@ impl Provider {
         remote: &Arc<RemoteKeys>,
         token: &Token<'_>,
         now: Moment,
-    ) -> Result<(), TokenError> {
+    ) -> Result<Arc<Held>, TokenError> {
         let held = remote.obtain(self.freshness, now.steady).await.ok_or(TokenError::KeysUnavailable)?;
         let proof = held.keys.prove(token);
         // Keys rotate: one that we do not know, or a signature that names no key, may be of a newer set.
         let may_be_newer = proof == Proof::NoKey || (proof == Proof::Bad && token.kid.is_none());
         if may_be_newer && let Some(newer) = remote.look_again(&held, now.steady).await {
-            return newer.keys.prove(token).into_result();
+            return newer.keys.prove(token).into_result().map(|()| newer);
         }
-        proof.into_result()
+        proof.into_result().map(|()| held)
+    }
+
+    /// The caller whose token was believed before, where it is to be believed still: its times allow it, and the keys
+    /// that proved it are those in use.
+    pub(crate) async fn recall(&self, token: &str, hash: u64, now: Moment) -> Option<Arc<Principal>> {
+        let Believed { principal, times, keys } = recall::recall(self.id, hash, token)?;
+        self.check_times(times, now.unix).ok()?;
+        if let Some(keys) = keys {
+            let held = self.remote.as_ref()?.obtain(self.freshness, now.steady).await?;
+            if !Arc::ptr_eq(&held, &keys) {
+                return None;
+            }
+        }
+        Some(principal)
+    }
+
+    /// Remembers a token that was believed, by the keys that [`Provider::judge`] says, and its caller.
+    pub(crate) fn remember(&self, token: &str, hash: u64, principal: &Arc<Principal>, keys: Option<Arc<Held>>) {
+        if let Ok(times) = times(&principal.claims) {
+            let believed = Believed { principal: Arc::clone(principal), times, keys };
+            recall::remember(self.id, hash, token, believed);
+        }
     }
 
     /// RFC 7519 §4.1, with `exp` and `sub` required as RFC 9068 §2.2 has them.
@@ -281,9 +314,11 @@ impl Provider {
         if subject.is_empty() || !is_value(subject.as_bytes()) {
             return Err(TokenError::Subject);
         }
-        let expires = time(claims.get("exp"))?.ok_or(TokenError::Time)?;
-        let not_before = time(claims.get("nbf"))?;
-        let issued = time(claims.get("iat"))?;
+        self.check_times(times(claims)?, now)
+    }
+
+    fn check_times(&self, times: Times, now: u64) -> Result<(), TokenError> {
+        let Times { expires, not_before, issued } = times;
         if now >= expires.saturating_add(self.skew) {
             return Err(TokenError::Expired);
         }
@@ -373,6 +408,12 @@ fn is_type(given: Option<&str>, required: Option<&str>) -> bool {
 
 /// 9999-12-31T23:59:59Z: what lies beyond is no date but a mistake, such as milliseconds.
 const LAST_SECOND: f64 = 253_402_300_799.0;
+
+/// The times that claims name; `exp` they must.
+fn times(claims: &Map<String, Value>) -> Result<Times, TokenError> {
+    let expires = time(claims.get("exp"))?.ok_or(TokenError::Time)?;
+    Ok(Times { expires, not_before: time(claims.get("nbf"))?, issued: time(claims.get("iat"))? })
+}
 
 /// A NumericDate (RFC 7519 §2): a number, perhaps with a fraction, which is dropped.
 fn time(claim: Option<&Value>) -> Result<Option<u64>, TokenError> {

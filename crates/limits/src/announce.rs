@@ -7,8 +7,7 @@
 //!   until the next one is.
 
 use crate::{Decision, Quota};
-use portcullis_http::Fields;
-use std::fmt::Write as _;
+use portcullis_http::{Fields, ValueWriter};
 use std::time::Duration;
 
 /// Whole seconds, rounded up: a client that waits so long has waited long enough.
@@ -32,27 +31,42 @@ pub(crate) fn announce<'a>(
     let first = members.clone().min_by_key(|(_, _, decision)| restriction(decision));
     let Some((first_name, first_policy, least)) = first else { return };
     let others = members.filter(|(name, ..)| *name != first_name);
-    let mut policies = first_policy.to_owned();
-    let mut states = String::with_capacity(64);
-    write_state(&mut states, first_name, least);
-    for (name, policy, decision) in others {
-        let _ = write!(policies, ", {policy}");
-        states.push_str(", ");
-        write_state(&mut states, name, decision);
-    }
     let ours_first = match fields.get_str("ratelimit").and_then(leading_remaining) {
         Some(earlier) => !least.admitted || least.remaining < earlier,
         None => true,
     };
-    for (name, ours) in [("RateLimit-Policy", policies), ("RateLimit", states)] {
-        let value = match fields.get_str(name) {
-            Some(earlier) if ours_first => format!("{ours}, {earlier}"),
-            Some(earlier) => format!("{earlier}, {ours}"),
-            None => ours,
-        };
-        let written = fields.set(name, value);
-        debug_assert!(written.is_ok(), "a limit's name is checked to be plain");
-    }
+    write(fields, b"RateLimit-Policy", ours_first, |out| {
+        out.text(first_policy);
+        for (_, policy, _) in others.clone() {
+            out.text(", ");
+            out.text(policy);
+        }
+    });
+    write(fields, b"RateLimit", ours_first, |out| {
+        write_state(out, first_name, least);
+        for (name, _, decision) in others.clone() {
+            out.text(", ");
+            write_state(out, name, decision);
+        }
+    });
+}
+
+/// Writes a field, before or behind what an earlier stage has written there.
+fn write(fields: &mut Fields, name: &[u8], ours_first: bool, ours: impl Fn(&mut ValueWriter<'_>)) {
+    let earlier = fields.get(name).map(<[u8]>::to_vec);
+    let Some(earlier) = earlier else { return fields.append_written(name, ours) };
+    fields.remove(name);
+    fields.append_written(name, |out| {
+        if ours_first {
+            ours(out);
+            out.text(", ");
+        }
+        out.text(&earlier);
+        if !ours_first {
+            out.text(", ");
+            ours(out);
+        }
+    });
 }
 
 /// Less is more restrictive: a refusal first, the longest of several; then by what is left.
@@ -61,9 +75,15 @@ fn restriction(decision: &Decision) -> (bool, u64, std::cmp::Reverse<Duration>) 
     (decision.admitted, decision.remaining, std::cmp::Reverse(wait))
 }
 
-fn write_state(out: &mut String, name: &str, decision: &Decision) {
+fn write_state(out: &mut ValueWriter<'_>, name: &str, decision: &Decision) {
     let wait = if decision.remaining == 0 { decision.retry_after } else { decision.reset_after };
-    let _ = write!(out, "\"{name}\";r={};t={}", decision.remaining, seconds(wait));
+    out.text("\"");
+    // A limit's name is checked to be plain.
+    out.text(name);
+    out.text("\";r=");
+    out.decimal(decision.remaining);
+    out.text(";t=");
+    out.decimal(seconds(wait));
 }
 
 /// The `r` of the first member of a value that an earlier stage wrote by [`write_state`].

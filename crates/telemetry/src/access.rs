@@ -6,9 +6,10 @@ use crate::json::{Object, list};
 use crate::logging::LogFormat;
 use crate::{LogQueue, redact_path, redact_query};
 use jiff::Timestamp;
-use portcullis_http::{Rejection, RequestId, TargetError, TraceContext, Version};
-use std::cell::RefCell;
-use std::fmt::Display;
+use portcullis_http::{
+    Rejection, RequestId, TargetError, TraceContext, Version, push_address, push_decimal,
+};
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -115,15 +116,21 @@ impl AccessRecord<'_> {
     /// Appends the record as one line of JSON, the line feed included.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut object = Object::begin(out);
-        object.plain("timestamp", format_args!("\"{:.3}\"", timestamp(self.time)));
-        object.plain("level", "\"INFO\"");
-        object.plain("message", "\"request\"");
+        object.key("timestamp");
+        object.out.push(b'"');
+        write_time(self.time, object.out);
+        object.out.push(b'"');
+        object.json("level", b"\"INFO\"");
+        object.json("message", b"\"request\"");
         object.text("request_id", self.id.as_str().as_bytes());
         if let Some(id) = self.trace.map(TraceContext::traceparent) {
             object.text("trace_id", id.get(3..35).unwrap_or_default());
         }
         object.text("listener", self.listener.as_bytes());
-        object.plain("client", format_args!("\"{}\"", self.client));
+        object.key("client");
+        object.out.push(b'"');
+        push_address(self.client, object.out);
+        object.out.push(b'"');
         object.text("protocol", self.version.as_str().as_bytes());
         object.text("method", self.method);
         object.text("host", self.host.as_bytes());
@@ -132,15 +139,17 @@ impl AccessRecord<'_> {
         object.optional("route", self.route.map(str::as_bytes));
         object.optional("consumer", self.consumer.map(str::as_bytes));
         object.optional("user_agent", self.user_agent);
-        object.plain("status", self.status);
-        object.plain("bytes_in", self.bytes_in);
-        object.plain("bytes_out", self.bytes_out);
-        object.plain("duration_ms", Millis(self.duration));
+        object.number("status", u64::from(self.status));
+        object.number("bytes_in", self.bytes_in);
+        object.number("bytes_out", self.bytes_out);
+        object.key("duration_ms");
+        write_millis(self.duration, object.out);
         if let Some(upstream) = &self.upstream {
             object.text("upstream", upstream.name.as_bytes());
             object.text("endpoint", upstream.endpoint.as_bytes());
-            object.plain("upstream_ms", Millis(upstream.duration));
-            object.plain("attempts", upstream.attempts);
+            object.key("upstream_ms");
+            write_millis(upstream.duration, object.out);
+            object.number("attempts", u64::from(upstream.attempts));
         }
         self.write_refusal(&mut object);
         if !self.partial.is_empty() {
@@ -173,16 +182,20 @@ impl AccessRecord<'_> {
 
     /// Appends the record as one line for people, the line feed included.
     pub fn write_human(&self, out: &mut Vec<u8>) {
-        let _ = write!(out, "{:.3}  ", timestamp(self.time));
+        write_time(self.time, out);
+        out.extend_from_slice(b"  ");
         json_text(self.method, MAX_VALUE, out);
         out.push(b' ');
         json_text(&redact_path(self.path), MAX_VALUE, out);
-        let _ = write!(out, " {} {}ms", self.status, Millis(self.duration));
+        let _ = write!(out, " {} ", self.status);
+        write_millis(self.duration, out);
+        out.extend_from_slice(b"ms");
         pair("route", self.route.unwrap_or("-").as_bytes(), out);
         let _ = write!(out, " client={}", self.client);
         if let Some(upstream) = &self.upstream {
             pair("upstream", upstream.name.as_bytes(), out);
-            let _ = write!(out, " upstream_ms={}", Millis(upstream.duration));
+            out.extend_from_slice(b" upstream_ms=");
+            write_millis(upstream.duration, out);
         }
         if let Some(consumer) = self.consumer {
             pair("consumer", consumer.as_bytes(), out);
@@ -211,17 +224,42 @@ fn pair(name: &str, value: &[u8], out: &mut Vec<u8>) {
     json_text(value, MAX_VALUE, out);
 }
 
-fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+/// A second as text, without fraction and zone.
+type Second = [u8; 19];
+
+thread_local! {
+    /// The last second that was written: thousands of lines are of the same.
+    static SECOND: Cell<(u64, Second)> = const { Cell::new((u64::MAX, [0; 19])) };
 }
 
-/// A duration in milliseconds with three decimals.
-struct Millis(Duration);
+/// Appends a time as RFC 3339 has it, in UTC, with three decimals.
+fn write_time(time: SystemTime, out: &mut Vec<u8>) {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (known, mut text) = SECOND.get();
+    if known != since.as_secs() {
+        let second = i64::try_from(since.as_secs()).ok().and_then(|second| Timestamp::from_second(second).ok());
+        // Nineteen bytes of `2026-11-22T16:25:00Z`; there are no others before the year 10000.
+        let _ = write!(&mut text[..], "{}", second.unwrap_or(Timestamp::UNIX_EPOCH));
+        SECOND.set((since.as_secs(), text));
+    }
+    out.extend_from_slice(&text);
+    out.push(b'.');
+    write_thousandths(since.subsec_millis(), out);
+    out.push(b'Z');
+}
 
-impl Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
-        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
+/// Appends a duration in milliseconds with three decimals.
+fn write_millis(duration: Duration, out: &mut Vec<u8>) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    push_decimal(micros / 1000, out);
+    out.push(b'.');
+    write_thousandths(u32::try_from(micros % 1000).unwrap_or(0), out);
+}
+
+/// Appends three digits.
+fn write_thousandths(number: u32, out: &mut Vec<u8>) {
+    for place in [100, 10, 1] {
+        out.push(b'0' + u8::try_from(number / place % 10).unwrap_or(0));
     }
 }
 
@@ -291,6 +329,17 @@ mod tests {
             human,
             "2023-11-14T22:13:20.123Z  GET /api/search 200 1.234ms route=search client=192.0.2.1 id=abc\n"
         );
+    }
+
+    #[test]
+    fn times_are_written_as_the_library_writes_them() {
+        for millis in [0, 1, 999, 1_000, 1_700_000_000_123, 1_700_000_000_000, 253_402_207_199_999] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            let expected = format!("{:.3}", Timestamp::try_from(time).unwrap());
+            let mut out = Vec::new();
+            write_time(time, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

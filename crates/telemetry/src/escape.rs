@@ -18,7 +18,7 @@ fn is_active(c: char) -> bool {
 pub(crate) fn json_text(bytes: &[u8], limit: usize, out: &mut Vec<u8>) {
     let (kept, cut) = cut(bytes, limit);
     // Most values are plain, and a byte is cheaper to judge than a character.
-    if kept.iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+    if is_plain(kept) {
         out.extend_from_slice(kept);
     } else {
         escape(kept, out);
@@ -26,6 +26,14 @@ pub(crate) fn json_text(bytes: &[u8], limit: usize, out: &mut Vec<u8>) {
     if cut {
         out.extend_from_slice("…".as_bytes());
     }
+}
+
+/// Whether a text stands in JSON as it is. Of whole chunks without a branch for each byte, so that all are judged at
+/// once.
+fn is_plain(bytes: &[u8]) -> bool {
+    let plain = |b: &u8| (*b >= b' ') & (*b <= b'~') & (*b != b'"') & (*b != b'\\');
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    chunks.iter().all(|chunk| chunk.iter().fold(true, |all, b| all & plain(b))) && rest.iter().all(plain)
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {

@@ -1,6 +1,7 @@
 //! JSON, written straight into a line.
 
 use crate::escape::{MAX_VALUE, json_string};
+use portcullis_http::push_decimal;
 use std::fmt::Display;
 use std::io::Write as _;
 
@@ -41,6 +42,17 @@ impl<'a> Object<'a> {
     pub(crate) fn plain(&mut self, name: &str, value: impl Display) {
         self.key(name);
         let _ = write!(self.out, "{value}");
+    }
+
+    /// A value that is JSON as it stands.
+    pub(crate) fn json(&mut self, name: &str, value: &[u8]) {
+        self.key(name);
+        self.out.extend_from_slice(value);
+    }
+
+    pub(crate) fn number(&mut self, name: &str, value: u64) {
+        self.key(name);
+        push_decimal(value, self.out);
     }
 
     pub(crate) fn end(self) {

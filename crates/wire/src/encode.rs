@@ -1,6 +1,6 @@
 //! Writing heads and chunk sizes. Messages are built anew: nothing is copied from a wire to a wire.
 
-use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, Upgrade, reason_phrase};
+use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, Upgrade, push_decimal, reason_phrase};
 use std::io::Write as _;
 
 /// A request's head for an upstream: its own target, `Host` first, and the framing of the body to come.
@@ -40,7 +40,7 @@ pub(crate) fn trailers(trailers: &Fields, out: &mut Vec<u8>) {
 /// A response's head for a client. `close` says that the connection ends with it.
 pub(crate) fn response(head: &ResponseHead, framing: Framing, close: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(u64::from(head.status), out);
+    push_decimal(u64::from(head.status), out);
     out.push(b' ');
     out.extend_from_slice(reason_phrase(head.status).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -74,27 +74,12 @@ fn length(framing: Framing, out: &mut Vec<u8>) {
     match framing {
         Framing::Length(length) => {
             out.extend_from_slice(b"content-length: ");
-            decimal(length, out);
+            push_decimal(length, out);
             out.extend_from_slice(b"\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Framing::None | Framing::Close => {}
     }
-}
-
-fn decimal(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut rest = value;
-    let mut length = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
 }
 
 /// The line before a chunk's data.

@@ -12,8 +12,9 @@ use portcullis_http::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
-fn exchange(fields: &[(&str, &str)]) -> Exchange {
+pub(super) fn exchange(fields: &[(&str, &str)]) -> Exchange {
     let mut head = RequestHead::default();
     head.set_line(b"GET", b"/?access_token=x", Version::Http11);
     assert_eq!(head.method, Method::Get);
@@ -44,6 +45,42 @@ fn check(guard: &Authenticator, fields: &[(&str, &str)]) -> Result<Option<Arc<Pr
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut exchange = exchange(fields);
     runtime.block_on(guard.check(&mut exchange)).map(|()| exchange.principal)
+}
+
+/// A token that is recalled because it was believed a moment ago is judged by its times as before.
+#[tokio::test]
+async fn g6_a_token_that_was_believed_expires() {
+    let now = Moment::now();
+    let guard = guard(true);
+    let bearer = format!("Bearer {}", good(Algorithm::EdDSA, None, now.unix));
+    let failure = |outcome: Result<(), Rejection>| match outcome {
+        Err(Rejection::Unauthenticated { failure, .. }) => failure,
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..2 {
+        let mut exchange = exchange(&[("Authorization", &bearer)]);
+        guard.check_at(&mut exchange, now).await.unwrap();
+        let first = exchange.principal.clone().unwrap();
+        guard.check_at(&mut exchange, now).await.unwrap();
+        assert!(Arc::ptr_eq(&first, exchange.principal.as_ref().unwrap()), "it was not taken apart again");
+        let later = now.after(Duration::from_secs(300 + 60));
+        assert_eq!(failure(guard.check_at(&mut exchange, later).await), AuthFailure::Expired);
+        let earlier = Moment { unix: now.unix - 61, ..now };
+        assert_eq!(failure(guard.check_at(&mut exchange, earlier).await), AuthFailure::NotYetValid);
+        assert!(exchange.principal.is_none());
+    }
+}
+
+/// Another guard with a provider of the same settings, as a reload makes one, does not rest on what the first believed.
+#[tokio::test]
+async fn g_what_one_provider_believed_another_does_not() {
+    let now = Moment::now();
+    let bearer = format!("Bearer {}", good(Algorithm::EdDSA, None, now.unix));
+    let mut exchange = exchange(&[("Authorization", &bearer)]);
+    guard(true).check_at(&mut exchange, now).await.unwrap();
+    let other = Arc::new(forge::provider(&[Algorithm::ES256]));
+    let other = Authenticator::new([other], true, "api").unwrap();
+    assert!(other.check_at(&mut exchange, now).await.is_err());
 }
 
 fn challenge(failure: AuthFailure, rest: &str) -> Rejection {

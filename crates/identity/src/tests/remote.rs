@@ -1,8 +1,9 @@
 //! Key sets from a URL: part G12 of the attack matrix, and G3 and G4 as far as they reach the network.
 
 use super::forge::{self, ISSUER, b64, claims, good, jwk, signature, token};
+use super::guards::exchange;
 use super::server::{Answer, Server};
-use crate::{Algorithm, JwksSource, KeyStatus, KeyStore, Moment, Provider, TokenError};
+use crate::{Algorithm, Authenticator, JwksSource, KeyStatus, KeyStore, Moment, Provider, TokenError};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,6 +189,25 @@ async fn g12_rotation_is_found_by_the_unknown_id_and_old_keys_go() {
     assert_eq!(server.requests(), 2);
     let verdict = verdict(&provider, &bearer(Algorithm::ES256, "k1", later), later).await;
     assert_eq!(verdict, Err(TokenError::UnknownKey), "the removed key is gone");
+}
+
+#[tokio::test]
+async fn g12_a_token_that_was_believed_goes_with_its_key() {
+    let server = Server::start(es256());
+    let (store, now) = (store(), Moment::now());
+    let guard = Authenticator::new([provider_of(&store, &server.url())], true, "api").unwrap();
+    let bearer = format!("Bearer {}", bearer(Algorithm::ES256, "k1", now));
+    let mut exchange = exchange(&[("Authorization", &bearer)]);
+    for _ in 0..3 {
+        assert_eq!(guard.check_at(&mut exchange, now).await, Ok(()));
+    }
+    // The same keys fetched anew believe it again, another set does not.
+    let due = Moment { steady: now.after(60 * MINUTE).steady, ..now };
+    assert_eq!(guard.check_at(&mut exchange, due).await, Ok(()));
+    server.set(set_of(&[jwk(Algorithm::EdDSA, "k2")]));
+    let later = Moment { steady: now.after(120 * MINUTE).steady, ..now };
+    assert!(guard.check_at(&mut exchange, later).await.is_err());
+    assert_eq!(server.requests(), 3);
 }
 
 #[tokio::test]
