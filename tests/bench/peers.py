@@ -47,7 +47,11 @@ auth = { providers = ["company"], scopes = ["read"] }
 rate_limit = [{ rate = "1000000000/s", key = "consumer" }]
 response = { leaks = { mode = "mask" } }
 """
-BARE = 'response = { leaks = { mode = "off" } }'
+# A proxy that streams and judges nothing.
+BARE = """
+body = { mode = "stream" }
+response = { leaks = { mode = "off" } }
+"""
 
 
 def token():

@@ -358,6 +358,12 @@ pub(crate) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]
 
 /// The query as it was sent, but for the bytes that RFC 3986 does not know.
 fn encode_query_bytes(query: &[u8]) -> String {
+    if let Ok(plain) = std::str::from_utf8(query)
+        && plain.is_ascii()
+        && !query.contains(&b'\\')
+    {
+        return plain.to_owned();
+    }
     let mut out = String::with_capacity(query.len());
     for &byte in query {
         if byte.is_ascii() && byte != b'\\' {

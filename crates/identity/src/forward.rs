@@ -19,7 +19,9 @@ const ROLES: &str = "x-consumer-roles";
 /// become `root`. So are scopes with a space or comma and roles with a comma, which would read as two.
 pub fn write_identity(caller: Option<&Principal>, out: &mut Fields) {
     const NAMES: [&str; 5] = [SUBJECT, PROVIDER, KIND, SCOPES, ROLES];
-    out.retain(|name, _| !NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())));
+    // Most names are shorter than any of these.
+    let ours = |name: &[u8]| NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+    out.retain(|name, _| name.len() < KIND.len() || !ours(name));
     let Some(caller) = caller else { return };
     let mut put = |name: &str, value: &str| {
         if !value.is_empty() && is_value(value.as_bytes()) {

@@ -294,7 +294,13 @@ impl Provider {
     }
 
     /// Remembers a token that was believed, by the keys that [`Provider::judge`] says, and its caller.
-    pub(crate) fn remember(&self, token: &str, hash: u64, principal: &Arc<Principal>, keys: Option<Arc<Held>>) {
+    pub(crate) fn remember(
+        &self,
+        token: &str,
+        hash: u64,
+        principal: &Arc<Principal>,
+        keys: Option<Arc<Held>>,
+    ) {
         if let Ok(times) = times(&principal.claims) {
             let believed = Believed { principal: Arc::clone(principal), times, keys };
             recall::remember(self.id, hash, token, believed);

@@ -6,9 +6,7 @@ use crate::json::{Object, list};
 use crate::logging::LogFormat;
 use crate::{LogQueue, redact_path, redact_query};
 use jiff::Timestamp;
-use portcullis_http::{
-    Rejection, RequestId, TargetError, TraceContext, Version, push_address, push_decimal,
-};
+use portcullis_http::{Rejection, RequestId, TargetError, TraceContext, Version, push_address, push_decimal};
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -237,7 +235,8 @@ fn write_time(time: SystemTime, out: &mut Vec<u8>) {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (known, mut text) = SECOND.get();
     if known != since.as_secs() {
-        let second = i64::try_from(since.as_secs()).ok().and_then(|second| Timestamp::from_second(second).ok());
+        let second =
+            i64::try_from(since.as_secs()).ok().and_then(|second| Timestamp::from_second(second).ok());
         // Nineteen bytes of `2026-11-22T16:25:00Z`; there are no others before the year 10000.
         let _ = write!(&mut text[..], "{}", second.unwrap_or(Timestamp::UNIX_EPOCH));
         SECOND.set((since.as_secs(), text));

@@ -43,6 +43,29 @@ const ROWS: [(u32, u64, &[u8]); 21] = [
     (30, 0x3fff_fffc, b"\n\r\x16"),
 ];
 
+/// By the next eight bits: the symbol that they begin with, and its length. 0 where it is longer; few that are in use are.
+static SHORT: [(u8, u8); 256] = {
+    let mut table = [(0, 0); 256];
+    let mut row = 0;
+    // An index beyond the end would be an error at compile time.
+    #[allow(clippy::indexing_slicing)]
+    while row < ROWS.len() && ROWS[row].0 <= 8 {
+        let (length, start, symbols) = ROWS[row];
+        let mut at = 0;
+        while at < symbols.len() {
+            let begin = (start as usize + at) << (8 - length);
+            let mut rest = 0;
+            while rest < 1 << (8 - length) {
+                table[begin + rest] = (symbols[at], length as u8);
+                rest += 1;
+            }
+            at += 1;
+        }
+        row += 1;
+    }
+    table
+};
+
 /// Calls `each` with every byte that a string in the code stands for; `None` where it is none: it holds EOS, or ends in
 /// anything but less than eight one bits (RFC 7541 §5.2).
 pub(crate) fn decode(text: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
@@ -55,12 +78,24 @@ pub(crate) fn decode(text: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
             bits = bits << 8 | u64::from(*byte);
             have += 8;
         }
+        if let Some(rest) = have.checked_sub(8)
+            && let Some((symbol, length @ 1..)) = SHORT.get(low_byte(bits >> rest))
+        {
+            each(*symbol);
+            have -= u32::from(*length);
+            continue;
+        }
         let Some((symbol, length)) = first(bits, have) else { break };
         each(symbol?);
         have -= length;
     }
     let padding = bits & ((1 << have) - 1);
     (have < 8 && padding == (1 << have) - 1).then_some(())
+}
+
+fn low_byte(bits: u64) -> usize {
+    let [low, ..] = bits.to_le_bytes();
+    usize::from(low)
 }
 
 /// The first symbol of the last `have` bits, and its length; `None` where they hold no whole one.
