@@ -18,7 +18,10 @@ const MAX_ADDRESSES: usize = 4;
 /// What opening takes; the same for all endpoints of an upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
+    /// For the name and TCP.
     pub(crate) limit: Duration,
+    /// For the TLS handshake.
+    pub(crate) tls_limit: Duration,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) http2: bool,
 }
@@ -29,17 +32,21 @@ impl Connector {
         if self.http2 { Protocol::Http2 } else { Protocol::Http1 }
     }
 
-    /// Opens a stream within the limit: name, TCP, TLS. Never in clear where TLS is asked for.
+    /// Opens a stream within the limits: name and TCP, then TLS. Never in clear where TLS is asked for.
     pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<IoStream, UpstreamFailure> {
-        match timeout(self.limit, self.open_unbounded(endpoint)).await {
-            Ok(result) => result,
-            Err(_) => Err(UpstreamFailure::ConnectTimeout),
-        }
+        let connected = timeout(self.limit, self.tcp(endpoint)).await;
+        let stream = connected.unwrap_or(Err(UpstreamFailure::ConnectTimeout))?;
+        let Some(config) = &self.tls else { return Ok(IoStream::Plain(stream)) };
+        let secured = timeout(self.tls_limit, self.secure(endpoint, config, stream)).await;
+        secured.unwrap_or(Err(UpstreamFailure::TlsTimeout))
     }
 
-    async fn open_unbounded(&self, endpoint: &Endpoint) -> Result<IoStream, UpstreamFailure> {
-        let stream = self.tcp(endpoint).await?;
-        let Some(config) = &self.tls else { return Ok(IoStream::Plain(stream)) };
+    async fn secure(
+        &self,
+        endpoint: &Endpoint,
+        config: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<IoStream, UpstreamFailure> {
         let name = endpoint.server_name.clone().ok_or(UpstreamFailure::Tls)?;
         let stream =
             TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| {

@@ -112,9 +112,10 @@ pub struct UpstreamSettings {
     pub protocol: Protocol,
     /// TLS; without it clear text is spoken.
     pub tls: Option<TlsSettings>,
-    /// From the start of a connection to its end: name lookup, TCP and TLS handshake together. It bounds one
-    /// attempt; a call makes three at most, each at another endpoint.
+    /// From the start of a connection to its end: name lookup and TCP together. It bounds one try.
     pub connect_timeout: Duration,
+    /// The TLS handshake behind it.
+    pub tls_timeout: Duration,
     /// Deadlines and caps of one exchange.
     pub client: ClientSettings,
     /// How requests are repeated.
@@ -153,6 +154,7 @@ impl UpstreamSettings {
             protocol: Protocol::default(),
             tls: None,
             connect_timeout: Duration::from_secs(3),
+            tls_timeout: Duration::from_secs(3),
             client: ClientSettings::default(),
             retry: RetryPolicy::default(),
             max_idle_connections: 64,

@@ -194,6 +194,7 @@ impl Upstream {
             load: is_bounded.then(|| load.unwrap_or_default()),
             connector: Connector {
                 limit: settings.connect_timeout,
+                tls_limit: settings.tls_timeout,
                 tls: config,
                 http2: protocol == Protocol::Http2,
             },

@@ -10,6 +10,7 @@ mod firewall;
 mod identity;
 mod listener;
 mod protocol;
+mod retry;
 mod route;
 mod tie;
 mod upstream;
@@ -42,6 +43,7 @@ pub(crate) fn check(config: &Config, walked: &Walked, files: bool) -> Diagnostic
     checker.identities();
     checker.global_limits();
     checker.header_names("response_headers.set", config.response_headers.set.keys());
+    checker.deadline_header();
     checker.routes();
     checker.ties();
     let Checker { mut found, unused, poisoned, .. } = checker;

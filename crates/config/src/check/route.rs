@@ -34,6 +34,7 @@ impl Checker<'_> {
             self.cors(&path, route);
             self.head_limits(&path, route);
             self.protocols(&path, route);
+            self.route_retry(&path, route);
         }
     }
 

@@ -34,6 +34,7 @@ impl Checker<'_> {
                     self.push(&[&at], diagnostic.help(format!("give both, or neither, in `[{path}.tls]`")));
                 }
             }
+            self.retry_methods(&format!("{path}.retry"), &upstream.retry.methods);
             if !used.contains(name.as_str()) {
                 self.unused("upstream", name);
             }

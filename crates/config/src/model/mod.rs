@@ -16,6 +16,7 @@ mod listener;
 mod mirror;
 mod protocol;
 mod response;
+mod retry;
 mod route;
 mod server;
 mod upstream;
@@ -44,6 +45,7 @@ pub use listener::{
 pub use mirror::Mirror;
 pub use protocol::{Trailers, UpgradeProtocol};
 pub use response::{HeaderChanges, LeakKind, LeakMode, Leaks, Response, ResponseHeaders};
+pub use retry::{Retry, RetryOn, RouteRetry};
 pub use route::{
     Auth, EncodedPath, HeaderMatch, Match, QueryBytes, QueryMatch, RateLimit, Route, RouteLimits,
     RouteTarget, RouteTimeouts, TargetMode, Underscores,

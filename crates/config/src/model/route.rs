@@ -75,6 +75,8 @@ pub struct Route {
     /// Deadlines.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+    /// How its requests are tried again, where that is not as its upstream says.
+    pub retry: Option<RouteRetry>,
     /// Bounds on request heads that are tighter than the listener's.
     #[serde(default)]
     pub limits: RouteLimits,

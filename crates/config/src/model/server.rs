@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{ByteSize, Cidr, Duration};
+use crate::value::{ByteSize, Cidr, Duration, HeaderName};
 
 /// The process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,10 @@ pub struct Server {
     /// not kept open, at 95 % requests get 503, at 98 % connections are refused. Without it, the limit of the
     /// control group (cgroup v2 `memory.max`), or none where that has none.
     pub memory_limit: Option<ByteSize>,
+    /// The header in which clients say how many milliseconds they wait, such as `"x-request-timeout-ms"`: a request ends
+    /// with 504 when they are over, or when the route's `timeouts.total` is. Upstreams are told in the same header what is
+    /// left, anew with each try. Without it nobody is asked and nobody told. Routes with `grpc` heed `grpc-timeout` anyhow.
+    pub deadline_header: Option<HeaderName>,
 }
 
 impl Default for Server {
@@ -64,6 +68,7 @@ impl Default for Server {
             name: "portcullis".to_owned(),
             max_connections: None,
             memory_limit: None,
+            deadline_header: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Balance, Hash, Sticky};
+use super::{Balance, Hash, Retry, Sticky};
 use crate::value::{HostPort, Timeout};
 
 /// A named group of endpoints that serve the same.
@@ -27,9 +27,12 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS to the endpoints. Without it clear text is spoken.
     pub tls: Option<UpstreamTls>,
-    /// From the start of a connection to its end, TLS handshake included.
+    /// From the start of a connection to its end: name lookup and TCP. The TLS handshake behind it has `tls_timeout`.
     #[serde(default = "seconds::<3>")]
     pub connect_timeout: Timeout,
+    /// The TLS handshake with an endpoint.
+    #[serde(default = "seconds::<3>")]
+    pub tls_timeout: Timeout,
     /// From the last byte of the request to the head of the response; beyond it the client gets 504.
     #[serde(default = "seconds::<30>")]
     pub response_timeout: Timeout,
@@ -43,6 +46,9 @@ pub struct Upstream {
     /// How long an idle connection is kept. Choose less than the endpoint does.
     #[serde(default = "seconds::<30>")]
     pub idle_connection_timeout: Timeout,
+    /// Requests that are tried again.
+    #[serde(default)]
+    pub retry: Retry,
 }
 
 const fn seconds<const COUNT: u64>() -> Timeout {

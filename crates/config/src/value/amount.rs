@@ -54,6 +54,12 @@ impl Duration {
 }
 
 impl Timeout {
+    /// From milliseconds, at least one.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(StdDuration::from_millis(if millis == 0 { 1 } else { millis }))
+    }
+
     /// From whole seconds, at least one.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {

@@ -32,6 +32,12 @@ impl Share {
     /// The number that [`Share::parts`] counts up to.
     pub const WHOLE: u32 = 1_000_000;
 
+    /// So many of a hundred, at most all.
+    #[must_use]
+    pub const fn from_percent(percent: u8) -> Self {
+        Self(if percent > 100 { Self::WHOLE } else { percent as u32 * (Self::WHOLE / 100) })
+    }
+
     /// The share in millionths.
     #[must_use]
     pub const fn parts(self) -> u32 {

@@ -1,5 +1,6 @@
 //! Plans of routes that forward: their upstream, their canaries, their mirror.
 
+use super::upstream::retry;
 use super::{Compiler, Sample};
 use crate::affinity::{HashKey, StickyCookie};
 use crate::canary::{Canary, CanaryPlan, Condition};
@@ -93,14 +94,17 @@ impl Compiler<'_> {
     }
 
     fn target(&self, route: &config::Route, name: &str) -> Result<Target, String> {
-        let upstream = self.upstream(name)?;
+        let mut upstream = self.upstream(name)?.clone();
         let settings = self.config.upstream.get(name);
+        if let Some(limit) = route.timeouts.response {
+            upstream = upstream.with_response_timeout(limit.get());
+        }
+        if let (Some(own), Some(settings)) = (&route.retry, settings) {
+            upstream = upstream.with_retry(retry(&own.over(&settings.retry)));
+        }
         let sticky = settings.and_then(|settings| settings.sticky.as_ref());
         Ok(Target {
-            upstream: match route.timeouts.response {
-                Some(limit) => upstream.with_response_timeout(limit.get()),
-                None => upstream.clone(),
-            },
+            upstream,
             name: name.into(),
             metrics: self.shared.metrics.upstream(name),
             key: self.hash_key(name),

@@ -2,9 +2,10 @@
 
 use portcullis_config as config;
 use portcullis_config::Config;
+use portcullis_http::Method;
 use portcullis_upstream::{
-    Balance, ClientIdentity, EndpointSettings, Protocol, StickyKey, TlsSettings, Upstream, UpstreamSettings,
-    Upstreams,
+    Backoff, Balance, BudgetSettings, ClientIdentity, EndpointSettings, Hedge, Protocol, RetryOn,
+    RetryPolicy, StickyKey, TlsSettings, Upstream, UpstreamSettings, Upstreams,
 };
 use portcullis_wire::client::{ClientSettings, Timeouts};
 use std::time::Duration;
@@ -56,6 +57,8 @@ fn upstream_settings(
         },
         tls: upstream.tls.as_ref().map(|tls| tls_settings(config, tls)).transpose()?,
         connect_timeout: upstream.connect_timeout.get(),
+        tls_timeout: upstream.tls_timeout.get(),
+        retry: retry(&upstream.retry),
         client,
         max_idle_connections: upstream.max_idle_connections as usize,
         idle_connection_timeout: upstream.idle_connection_timeout.get(),
@@ -90,6 +93,33 @@ fn endpoint(endpoint: &config::Endpoint) -> EndpointSettings {
         weight: endpoint.weight,
         priority: endpoint.priority,
         ..EndpointSettings::new(endpoint.address.host().trim_matches(['[', ']']), endpoint.address.port())
+    }
+}
+
+/// How requests are tried again.
+pub(super) fn retry(retry: &config::Retry) -> RetryPolicy {
+    let on = |on: &config::RetryOn| match on {
+        config::RetryOn::ConnectFailure => RetryOn::ConnectFailure,
+        config::RetryOn::RefusedStream => RetryOn::RefusedStream,
+        config::RetryOn::ResetBeforeResponse => RetryOn::Reset,
+        config::RetryOn::GatewayError => RetryOn::GatewayError,
+        config::RetryOn::ServerError => RetryOn::ServerError,
+        config::RetryOn::Timeout => RetryOn::Timeout,
+    };
+    RetryPolicy {
+        attempts: retry.attempts,
+        on: retry.on.iter().map(on).collect(),
+        status_codes: retry.status_codes.clone(),
+        methods: retry.methods.iter().map(|method| Method::from_bytes(method.as_str().as_bytes())).collect(),
+        idempotency_key: retry.idempotency_key,
+        per_try_timeout: retry.per_try_timeout.map(config::Timeout::get),
+        backoff: Backoff { base: retry.backoff_base.get(), max: retry.backoff_max.get() },
+        retry_after_max: retry.retry_after_max.get(),
+        budget: BudgetSettings {
+            ratio: f64::from(retry.budget.parts()) / f64::from(config::Share::WHOLE),
+            min_per_second: retry.budget_min_per_second,
+        },
+        hedge: retry.hedge_delay.map(|delay| Hedge { delay: delay.get() }),
     }
 }
 

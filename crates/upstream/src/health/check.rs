@@ -123,7 +123,7 @@ impl Checker {
             head: head(&settings.kind, &endpoint.address),
             body: body(&settings.kind),
             settings: settings.clone(),
-            connector: Connector { limit, ..connector.clone() },
+            connector: Connector { limit, tls_limit: limit, ..connector.clone() },
             client: ClientSettings { response: limit, ..ClientSettings::default() },
             kept: None,
         }

@@ -36,12 +36,12 @@ async fn a_black_hole_is_given_up() {
 async fn a_handshake_that_never_ends_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut settings = settings(&[silent.local_addr().unwrap()]);
-    settings.connect_timeout = SHORT;
+    settings.tls_timeout = SHORT;
     settings.tls = Some(TlsSettings {
         authorities: Some(portcullis_testkit::Authority::new().pem().as_bytes().to_vec()),
         ..TlsSettings::default()
     });
-    assert_eq!(get(&upstream(settings)).await, Err(UpstreamFailure::ConnectTimeout));
+    assert_eq!(get(&upstream(settings)).await, Err(UpstreamFailure::TlsTimeout));
 }
 
 #[tokio::test]
