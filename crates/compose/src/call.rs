@@ -5,7 +5,7 @@ use portcullis_http::{
     BodyError, Budget, Fields, Frame, Framing, Held, RequestHead, ResponseHead, UpstreamFailure, Values,
     Version,
 };
-use portcullis_upstream::{Lease, Outbound, Trail};
+use portcullis_upstream::{Deadline, Lease, Outbound, Trail};
 use portcullis_wire::{Source as _, collect};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -24,6 +24,8 @@ pub struct Input<'a> {
     pub hashes: &'a [Option<u64>],
     /// The account of the bytes that the parts' answers take.
     pub budget: &'a Budget,
+    /// When the request's time is over, and how upstreams are told. Each part has less, if it has less time of its own.
+    pub deadline: Option<Deadline<'a>>,
 }
 
 /// An answer's document, and the bytes held for it.
@@ -36,7 +38,13 @@ pub(crate) struct Answer {
 /// Calls a part, the one at this place, within its time.
 pub(crate) async fn call(part: &Part, at: usize, input: &Input<'_>) -> Result<Answer, PartError> {
     let head = request(part, input).ok_or(PartError::Value)?;
-    let outbound = Outbound { hash: input.hashes.get(at).copied().flatten(), ..Outbound::new(&head) };
+    let own = Instant::now() + part.timeout;
+    let deadline = match input.deadline {
+        Some(deadline) => Deadline { at: deadline.at.min(own), ..deadline },
+        None => Deadline { at: own, field: None, grpc: false },
+    };
+    let hash = input.hashes.get(at).copied().flatten();
+    let outbound = Outbound { hash, deadline: Some(deadline), ..Outbound::new(&head) };
     let result = tokio::time::timeout(part.timeout, exchange(part, &outbound, input.budget))
         .await
         .unwrap_or(Err(PartError::Timeout));

@@ -47,7 +47,7 @@
 //! fields.append("host", "example.com").unwrap();
 //! let (request, budget) = (Fields::default(), Budget::new(1 << 20));
 //! let values = Values { params: &params, query: None, fields: &request };
-//! let input = Input { values, base: &fields, hashes: &[], budget: &budget };
+//! let input = Input { values, base: &fields, hashes: &[], budget: &budget, deadline: None };
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! let composed = runtime.block_on(composition.run(&input)).unwrap();
 //! assert_eq!(composed.body, r#"{"price":{"amount":1.10}}"#);

@@ -25,7 +25,8 @@ pub(crate) async fn call(
     outgoing_fields(&Fields::default(), origin, &mut base);
     let hash = |key: &Option<HashKey>| key.as_ref().and_then(|key| key.hash(origin.exchange));
     let hashes: Vec<Option<u64>> = plan.keys.iter().map(hash).collect();
-    let input = Input { values: origin.exchange.values(), base: &base, hashes: &hashes, budget };
+    let deadline = origin.time.deadline();
+    let input = Input { values: origin.exchange.values(), base: &base, hashes: &hashes, budget, deadline };
     let composed = match plan.composition.run(&input).await {
         Ok(composed) => composed,
         Err(failure) => {

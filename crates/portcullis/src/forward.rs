@@ -1,6 +1,7 @@
 //! The call to an upstream: a request built anew, its body sent while the answer is awaited.
 
 use crate::body::{RequestBody, client_fault};
+use crate::deadline::Time;
 use crate::plan::{ForwardPlan, RoutePlan, Trailers};
 use crate::record::{Called, Record};
 use crate::tunnel;
@@ -10,8 +11,9 @@ use portcullis_http::{
     Version,
 };
 use portcullis_identity::{Permit, write_identity};
+use portcullis_telemetry::UpstreamMetrics;
 use portcullis_tls::ClientCertFields;
-use portcullis_upstream::{Lease, Outbound, Trail, Upstream};
+use portcullis_upstream::{Lease, Outbound, Outcome, Trail, Upstream};
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -70,12 +72,13 @@ pub(crate) struct Origin<'a> {
     pub(crate) via: &'a str,
     /// What the upstream is told of the caller's certificate.
     pub(crate) client_cert: ClientCertFields,
+    pub(crate) time: Time<'a>,
 }
 
 /// The fields that a call to any upstream carries: the host, those of the client's that pass, and what the gateway
 /// says of itself, the client and the caller.
 pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fields) {
-    let Origin { exchange, inherited, via, client_cert } = origin;
+    let Origin { exchange, inherited, via, client_cert, .. } = origin;
     // A client of HTTP/1.0 may name no host; our own name is as good as any then.
     out.append_written(b"host", |out| {
         if exchange.host.is_empty() { out.text(via) } else { exchange.host.write(out) }
@@ -103,6 +106,7 @@ fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result
     let path = rewritten.as_deref().unwrap_or(exchange.target.path());
     head.set_line_of(exchange.request.method_text(), path, exchange.target.query(), Version::Http11);
     outgoing_fields(&exchange.request.fields, origin, &mut head.fields);
+    origin.time.clean(&mut head);
     head.upgrade = exchange.request.upgrade;
     if head.upgrade.is_some() {
         tunnel::write_key(&mut head.fields);
@@ -134,7 +138,8 @@ pub(crate) async fn call<D: Downstream>(
     if let Some(mirror) = &plan.mirror {
         mirror.copy(origin.exchange, &head, &body);
     }
-    let outbound = target.outbound(origin.exchange, &head);
+    let deadline = origin.time.deadline();
+    let outbound = Outbound { deadline, ..target.outbound(origin.exchange, &head) };
     // There from the beginning: a call that is given up is logged, too.
     let (name, began) = (target.name.clone(), Instant::now());
     let called = record.upstream.insert(Called { name, trail: Trail::default(), began, duration: None });
@@ -145,6 +150,7 @@ pub(crate) async fn call<D: Downstream>(
     let mut result = exchange_heads(way, body, limit, downstream, &mut called.trail).await;
     let duration = began.elapsed();
     called.duration = Some(duration);
+    count_tries(&target.metrics, &called.trail);
     match &mut result {
         Ok(answer) => {
             target.metrics.answered(answer.head.status, duration);
@@ -157,6 +163,18 @@ pub(crate) async fn call<D: Downstream>(
         Err(_) => {}
     }
     result
+}
+
+/// Counts what was tried again, and what was not.
+fn count_tries(metrics: &UpstreamMetrics, trail: &Trail) {
+    let tries = trail.tries();
+    for (before, next) in tries.iter().zip(tries.iter().skip(1)) {
+        let reason = if next.hedge { "hedge" } else { before.outcome.map_or("cancelled", Outcome::reason) };
+        metrics.tried_again(reason);
+    }
+    if let Some(denied) = trail.denied() {
+        metrics.not_tried_again(denied.as_str());
+    }
 }
 
 /// What is sent, and where.

@@ -19,14 +19,13 @@ pub(crate) fn is_call(head: &RequestHead) -> bool {
         })
 }
 
-/// The deadline of a call: the route's, or the caller's own where that is sooner.
-pub(crate) fn deadline(head: &RequestHead, route: Option<Duration>) -> Option<Duration> {
-    let own = head.fields.get("grpc-timeout").and_then(timeout);
-    own.into_iter().chain(route).min()
+/// How long the caller waits, where it says so.
+pub(crate) fn timeout(head: &RequestHead) -> Option<Duration> {
+    head.fields.get("grpc-timeout").and_then(parse_timeout)
 }
 
 /// `TimeoutValue TimeoutUnit`, such as `250m`; one that is none is not obeyed.
-fn timeout(value: &[u8]) -> Option<Duration> {
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > MAX_DIGITS {
         return None;
@@ -114,7 +113,7 @@ mod tests {
             ("+1S", None),
             ("123456789S", None),
         ] {
-            assert_eq!(timeout(text.as_bytes()), expected, "{text}");
+            assert_eq!(parse_timeout(text.as_bytes()), expected, "{text}");
         }
     }
 
@@ -122,15 +121,5 @@ mod tests {
     fn who_shows_no_certificate_is_not_authenticated() {
         assert_eq!(status(&Rejection::CertificateRequired), 16);
         assert_eq!(status(&Rejection::Forbidden { challenge: None }), 7);
-    }
-
-    #[test]
-    fn the_sooner_deadline_counts() {
-        let mut head = RequestHead::default();
-        let minute = Some(Duration::from_secs(60));
-        assert_eq!(deadline(&head, minute), minute);
-        head.fields.append("grpc-timeout", "1S").unwrap();
-        assert_eq!(deadline(&head, minute), Some(Duration::from_secs(1)));
-        assert_eq!(deadline(&head, None), Some(Duration::from_secs(1)));
     }
 }

@@ -26,6 +26,7 @@ mod commands;
 mod composed;
 mod connection;
 mod cors;
+mod deadline;
 mod demo;
 mod forward;
 mod grpc;

@@ -6,9 +6,9 @@ use crate::body;
 use crate::composed;
 use crate::connection::Connection;
 use crate::cors;
+use crate::deadline::Time;
 use crate::forward::{self, Origin};
-use crate::grpc;
-use crate::inspection::Inspection;
+use crate::inspection::{Inspection, Verdict};
 use crate::normalize::{Normalized, normalize};
 use crate::options;
 use crate::plan::{Action, HeadPlan, RoutePlan};
@@ -62,11 +62,12 @@ async fn pass<D: Downstream>(
         return about_server(snapshot, exchange, downstream, record).await.map(|()| None);
     }
     let route = route(snapshot, exchange, record)?;
-    let total = if route.grpc { grpc::deadline(&exchange.request, route.total) } else { route.total };
-    let deadline = total.map(|total| Instant::now() + total);
+    let time = Time::new(&route, &exchange.request, snapshot.deadline_header.as_deref(), record.began);
+    let deadline = time.total.map(|total| Instant::now() + total);
+    let matched = Matched { route: &route, time };
     let lasting = {
         // Not to be moved from here: with all that a request may come to wait for it is large.
-        let stages = pin!(stages(snapshot, &route, exchange, inherited, firewall, downstream, record));
+        let stages = pin!(stages(snapshot, matched, exchange, inherited, firewall, downstream, record));
         match deadline {
             None => stages.await,
             Some(deadline) => tokio::time::timeout_at(deadline, stages)
@@ -77,10 +78,17 @@ async fn pass<D: Downstream>(
     Ok(lasting?.map(|lasting| Rest { lasting, deadline, term: route.term.watch() }))
 }
 
+/// The route of a request, and the time it has.
+#[derive(Clone, Copy)]
+struct Matched<'a> {
+    route: &'a RoutePlan,
+    time: Time<'a>,
+}
+
 /// The stages behind the route match, under the route's total deadline, but for what lasts.
 async fn stages<D: Downstream>(
     snapshot: &Snapshot,
-    route: &RoutePlan,
+    Matched { route, time }: Matched<'_>,
     exchange: &mut Exchange,
     inherited: &Inherited,
     firewall: &mut Inspection,
@@ -128,7 +136,7 @@ async fn stages<D: Downstream>(
     if !route.head.keeps_underscores {
         exchange.request.fields.retain(|name, _| !name.contains(&b'_'));
     }
-    let origin = Origin { exchange, inherited, via: &snapshot.via, client_cert: route.client_cert };
+    let origin = Origin { exchange, inherited, via: &snapshot.via, client_cert: route.client_cert, time };
     let answer = match &route.action {
         Action::Forward(plan) => forward::call(permit, origin, route, plan, body, downstream, record).await?,
         Action::Compose(plan) => {
@@ -223,11 +231,47 @@ async fn contain<F: Future>(work: F) -> Option<F::Output> {
     .await
 }
 
+/// A request that is served. However that ends, be it with the process's grace period, it is counted and logged.
+struct Served<'a> {
+    snapshots: &'a Snapshots,
+    /// The one it began on; `None` once it only lasts.
+    snapshot: Option<Arc<Snapshot>>,
+    connection: &'a Connection,
+    exchange: Box<Exchange>,
+    firewall: Inspection,
+    verdict: Option<Verdict>,
+    record: Record,
+    /// Whether the firewall had its last word.
+    judged: bool,
+    /// Nobody waits for its end any more.
+    cut: bool,
+}
+
+impl Served<'_> {
+    fn judge(&mut self) {
+        if !std::mem::replace(&mut self.judged, true) {
+            let firewall = std::mem::replace(&mut self.firewall, Inspection::none());
+            let log = self.snapshot.as_deref().and_then(|snapshot| snapshot.firewall_log.as_ref());
+            self.verdict = firewall.finish(log, self.record.answered());
+        }
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.record.aborted |= self.cut;
+        self.judge();
+        let snapshot = self.snapshot.take().unwrap_or_else(|| self.snapshots.current());
+        let subject = Subject::Exchange(&self.exchange);
+        self.record.close(&snapshot, self.connection, subject, self.verdict.as_ref());
+    }
+}
+
 impl Service for Gateway {
     async fn call<D: Downstream>(&self, head: RequestHead, downstream: &mut D) {
         let snapshot = self.snapshots.current();
         let _in_flight = snapshot.shared.metrics.in_flight();
-        let mut record = Record::begin();
+        let record = Record::begin();
         if !snapshot.shared.memory.keeps_connections() {
             downstream.close_after();
         }
@@ -235,16 +279,27 @@ impl Service for Gateway {
             let (id, why) = (RequestId::random(), Rejection::Overloaded);
             return self.refuse_with(&snapshot, &head, &id, why, downstream, record).await;
         }
-        let (mut exchange, inherited) = match normalize(&snapshot, &self.connection, head) {
+        let (exchange, inherited) = match normalize(&snapshot, &self.connection, head) {
             Normalized::Exchange(exchange, inherited) => (exchange, inherited),
             Normalized::Refused(head, id, why) => {
                 return self.refuse_with(&snapshot, &head, &id, why, downstream, record).await;
             }
         };
-        let mut firewall = Inspection::none();
+        let mut served = Served {
+            snapshots: &self.snapshots,
+            snapshot: Some(snapshot),
+            connection: &self.connection,
+            exchange,
+            firewall: Inspection::none(),
+            verdict: None,
+            record,
+            judged: false,
+            cut: true,
+        };
+        let Some(snapshot) = served.snapshot.as_deref() else { return };
         // On the heap, so that a connection without a request is small.
-        let way =
-            Box::pin(pass(&snapshot, &mut exchange, &inherited, &mut firewall, downstream, &mut record));
+        let (exchange, firewall, record) = (&mut served.exchange, &mut served.firewall, &mut served.record);
+        let way = Box::pin(pass(snapshot, exchange, &inherited, firewall, downstream, record));
         let outcome = contain(way).await.unwrap_or(Err(Rejection::Internal));
         let mut rest = None;
         match outcome {
@@ -253,27 +308,24 @@ impl Service for Gateway {
                 if downstream.started() {
                     downstream.abort();
                 } else {
-                    let subject = Subject::Exchange(&exchange);
-                    record.sent(answer::reject(&snapshot, &why, subject, downstream).await);
+                    let subject = Subject::Exchange(&served.exchange);
+                    let sent = answer::reject(snapshot, &why, subject, downstream).await;
+                    served.record.sent(sent);
                 }
-                record.rejection = Some(why);
+                served.record.rejection = Some(why);
             }
         }
-        let verdict = firewall.finish(snapshot.firewall_log.as_ref(), record.answered());
-        let snapshot = match rest {
-            None => snapshot,
-            Some(rest) => {
-                // What lasts must not keep what reloads have replaced.
-                drop(snapshot);
-                let rest = Box::pin(rest.run(&self.snapshots, downstream, &mut record));
-                if let Err(why) = contain(rest).await.unwrap_or(Err(Rejection::Internal)) {
-                    downstream.abort();
-                    record.rejection = Some(why);
-                }
-                self.snapshots.current()
+        served.judge();
+        if let Some(rest) = rest {
+            // What lasts must not keep what reloads have replaced.
+            served.snapshot = None;
+            let rest = Box::pin(rest.run(&self.snapshots, downstream, &mut served.record));
+            if let Err(why) = contain(rest).await.unwrap_or(Err(Rejection::Internal)) {
+                downstream.abort();
+                served.record.rejection = Some(why);
             }
-        };
-        record.close(&snapshot, &self.connection, Subject::Exchange(&exchange), verdict.as_ref());
+        }
+        served.cut = false;
     }
 
     async fn refuse<D: Downstream>(&self, head: RequestHead, why: Rejection, downstream: &mut D) {

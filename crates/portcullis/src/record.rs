@@ -6,9 +6,10 @@ use crate::inspection::Verdict;
 use crate::snapshot::Snapshot;
 use portcullis_http::{Exchange, Method, Rejection, RequestHead, RequestId, TargetError};
 use portcullis_telemetry::{
-    AccessRecord, FirewallEvent, FirewallRecord, RouteMetrics, RuleMatch, ShadowRecord, UpstreamRecord,
+    AccessRecord, FirewallEvent, FirewallRecord, RouteMetrics, RuleMatch, ShadowRecord, TryRecord,
+    UpstreamRecord,
 };
-use portcullis_upstream::Trail;
+use portcullis_upstream::{Denied, Outcome, Trail, Try};
 use portcullis_waf::Mode;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,14 +43,31 @@ pub(crate) struct Called {
 }
 
 impl Called {
-    fn record(&self) -> UpstreamRecord<'_> {
+    /// Its tries; none where there was one, of which the rest of the record tells.
+    fn tries(&self) -> Vec<TryRecord<'_>> {
+        let tries = self.trail.tries();
+        if tries.len() > 1 { tries.iter().map(try_record).collect() } else { Vec::new() }
+    }
+
+    fn record<'a>(&'a self, tries: &'a [TryRecord<'a>]) -> UpstreamRecord<'a> {
         UpstreamRecord {
+            tries,
+            denied: self.trail.denied().map(Denied::as_str),
             name: &self.name,
             endpoint: self.trail.endpoint().unwrap_or_default(),
             duration: self.duration.unwrap_or_else(|| self.began.elapsed()),
             attempts: u32::try_from(self.trail.tries().len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+fn try_record(one: &Try) -> TryRecord<'_> {
+    let (outcome, status) = match one.outcome {
+        Some(Outcome::Answered { status }) => ("answered", Some(status)),
+        Some(outcome) => (outcome.reason(), None),
+        None => (Outcome::Cancelled.reason(), None),
+    };
+    TryRecord { endpoint: &one.endpoint, outcome, status, duration: one.duration, hedge: one.hedge }
 }
 
 impl Record {
@@ -82,7 +100,7 @@ impl Record {
 
     /// Counts and logs the request. It has ended.
     pub(crate) fn close(
-        self,
+        &self,
         snapshot: &Snapshot,
         connection: &Connection,
         subject: Subject<'_>,
@@ -109,6 +127,7 @@ impl Record {
             plan.log.write(&FirewallEvent { audited, ..event });
         }
         let Some(log) = &snapshot.access_log else { return };
+        let tries = self.upstream.as_ref().map(Called::tries).unwrap_or_default();
         let exclusions = verdict.map(Verdict::exclusions).unwrap_or_default();
         let difference = verdict.and_then(Verdict::difference);
         let partial: Vec<&str> = self.partial.iter().map(|part| &**part).collect();
@@ -132,7 +151,7 @@ impl Record {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream: self.upstream.as_ref().map(Called::record),
+            upstream: self.upstream.as_ref().map(|called| called.record(&tries)),
             rejection: self.rejection.as_ref(),
             target_would_refuse: self.target_would_refuse,
             firewall: verdict.filter(|verdict| difference.is_some() || verdict.tells()).map(|verdict| {

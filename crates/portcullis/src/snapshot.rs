@@ -47,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) admin: SocketAddr,
     pub(crate) via: String,
+    /// The field in which callers say how many milliseconds they wait, and upstreams are told.
+    pub(crate) deadline_header: Option<Box<str>>,
     pub(crate) listeners: Vec<Arc<ListenerPlan>>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) addresses: AddressList,
@@ -317,6 +319,7 @@ impl Snapshot {
             memory_limit: config.server.memory_limit.map(portcullis_config::ByteSize::get),
             admin: config.admin.listen,
             via: config.server.name.clone(),
+            deadline_header: config.server.deadline_header.as_ref().map(|name| name.as_str().into()),
             listeners,
             trusted_proxies: plan::trusted_proxies(&config.server),
             addresses: plan::addresses(&config.addresses),

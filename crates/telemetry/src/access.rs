@@ -75,6 +75,42 @@ pub struct UpstreamRecord<'a> {
     pub duration: Duration,
     /// How often it was tried.
     pub attempts: u32,
+    /// The tries, where there was more than one.
+    pub tries: &'a [TryRecord<'a>],
+    /// Why it was not tried again, where that was not for what came of it.
+    pub denied: Option<&'static str>,
+}
+
+/// One try of a call to an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct TryRecord<'a> {
+    /// The endpoint, as `address:port`.
+    pub endpoint: &'a str,
+    /// `answered`, `cancelled`, or why it failed.
+    pub outcome: &'static str,
+    /// The status of its answer.
+    pub status: Option<u16>,
+    /// Until the head of its answer, or its failure.
+    pub duration: Duration,
+    /// Whether it was made while another was under way.
+    pub hedge: bool,
+}
+
+impl TryRecord<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.text("endpoint", self.endpoint.as_bytes());
+        object.text("outcome", self.outcome.as_bytes());
+        if let Some(status) = self.status {
+            object.number("status", u64::from(status));
+        }
+        object.key("ms");
+        write_millis(self.duration, object.out);
+        if self.hedge {
+            object.plain("hedge", true);
+        }
+        object.end();
+    }
 }
 
 /// Writes access lines. Clones share the queue.
@@ -148,6 +184,11 @@ impl AccessRecord<'_> {
             object.key("upstream_ms");
             write_millis(upstream.duration, object.out);
             object.number("attempts", u64::from(upstream.attempts));
+            if !upstream.tries.is_empty() {
+                object.key("tries");
+                list(object.out, upstream.tries, TryRecord::write_json);
+            }
+            object.optional("retry_denied", upstream.denied.map(str::as_bytes));
         }
         self.write_refusal(&mut object);
         if !self.partial.is_empty() {
@@ -194,6 +235,11 @@ impl AccessRecord<'_> {
             pair("upstream", upstream.name.as_bytes(), out);
             out.extend_from_slice(b" upstream_ms=");
             write_millis(upstream.duration, out);
+            for one in upstream.tries {
+                let _ = write!(out, " try={}/{}/", one.endpoint, one.outcome);
+                write_millis(one.duration, out);
+                out.extend_from_slice(b"ms");
+            }
         }
         if let Some(consumer) = self.consumer {
             pair("consumer", consumer.as_bytes(), out);
@@ -417,7 +463,24 @@ mod tests {
             name: "catalogue",
             endpoint: "127.0.0.1:1",
             duration: Duration::from_millis(1),
-            attempts: 1,
+            attempts: 2,
+            tries: &[
+                TryRecord {
+                    endpoint: "127.0.0.1:2",
+                    outcome: "closed",
+                    status: None,
+                    duration: Duration::from_micros(1_500),
+                    hedge: false,
+                },
+                TryRecord {
+                    endpoint: "127.0.0.1:1",
+                    outcome: "answered",
+                    status: Some(503),
+                    duration: Duration::from_millis(2),
+                    hedge: true,
+                },
+            ],
+            denied: Some("budget"),
         };
         let (json, _) = lines(&AccessRecord {
             upstream: Some(upstream),

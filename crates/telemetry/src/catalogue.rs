@@ -75,6 +75,10 @@ catalogue! {
         "Answers of upstreams."
     UPSTREAM_FAILURES Counter "portcullis_upstream_failures_total" ["upstream" "reason"]
         "Calls to upstreams that gave no usable answer."
+    UPSTREAM_RETRIES Counter "portcullis_upstream_retries_total" ["upstream" "reason"]
+        "Tries beyond the first of a request, by what came of the one before."
+    UPSTREAM_RETRIES_DENIED Counter "portcullis_upstream_retries_denied_total" ["upstream" "reason"]
+        "Requests whose last try failed and that were not tried again, by what was in the way: `attempts`, `budget`, `deadline`, `retry_after`, `method`."
     UPSTREAM_CONNECTIONS_OPEN Gauge "portcullis_upstream_connections_open" ["upstream"]
         "Connections to endpoints of an upstream, busy or idle."
     UPSTREAM_CONNECTIONS_IDLE Gauge "portcullis_upstream_connections_idle" ["upstream"]

@@ -117,6 +117,8 @@ struct Calls {
     responses: Counters<2>,
     classes: StatusClasses,
     failures: Counters<2>,
+    retries: Counters<2>,
+    denied: Counters<2>,
 }
 
 impl UpstreamMetrics {
@@ -125,9 +127,11 @@ impl UpstreamMetrics {
         duration: Histogram,
         responses: Counters<2>,
         failures: Counters<2>,
+        [retries, denied]: [Counters<2>; 2],
         [open, idle]: [IntGauge; 2],
     ) -> Self {
-        let calls = Calls { label: label.into(), duration, responses, classes: Default::default(), failures };
+        let (label, classes) = (label.into(), Default::default());
+        let calls = Calls { label, duration, responses, classes, failures, retries, denied };
         UpstreamMetrics { open, idle, calls: Arc::new(calls) }
     }
 
@@ -141,6 +145,16 @@ impl UpstreamMetrics {
     /// Counts a call that gave no usable answer.
     pub fn failed(&self, failure: UpstreamFailure) {
         self.calls.failures.with([&self.calls.label, failure.as_str()]).inc();
+    }
+
+    /// Counts a request that was tried again. `reason` is one of a closed set.
+    pub fn tried_again(&self, reason: &'static str) {
+        self.calls.retries.with([&self.calls.label, reason]).inc();
+    }
+
+    /// Counts a request that was not tried again though it failed. `reason` is one of a closed set.
+    pub fn not_tried_again(&self, reason: &'static str) {
+        self.calls.denied.with([&self.calls.label, reason]).inc();
     }
 }
 

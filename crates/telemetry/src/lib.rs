@@ -39,7 +39,7 @@ mod process;
 mod queue;
 mod redact;
 
-pub use access::{AccessLog, AccessRecord, UpstreamRecord};
+pub use access::{AccessLog, AccessRecord, TryRecord, UpstreamRecord};
 pub use catalogue::{CATALOGUE, DURATION_BUCKETS, Kind, Metric, reference};
 pub use files::LogFiles;
 pub use firewall::{

@@ -122,6 +122,8 @@ pub struct Metrics {
     upstream_duration: Histograms<1>,
     upstream_responses: Counters<2>,
     upstream_failures: Counters<2>,
+    upstream_retries: Counters<2>,
+    upstream_retries_denied: Counters<2>,
     upstream_open: Gauges<1>,
     upstream_idle: Gauges<1>,
     endpoint_requests: Counters<2>,
@@ -199,6 +201,8 @@ impl Metrics {
             upstream_duration: Histograms::register(r, &c::UPSTREAM_DURATION)?,
             upstream_responses: Counters::register(r, &c::UPSTREAM_RESPONSES)?,
             upstream_failures: Counters::register(r, &c::UPSTREAM_FAILURES)?,
+            upstream_retries: Counters::register(r, &c::UPSTREAM_RETRIES)?,
+            upstream_retries_denied: Counters::register(r, &c::UPSTREAM_RETRIES_DENIED)?,
             upstream_open: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_OPEN)?,
             upstream_idle: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_IDLE)?,
             endpoint_requests: Counters::register(r, &c::ENDPOINT_REQUESTS)?,
@@ -274,6 +278,7 @@ impl Metrics {
             self.upstream_duration.with([label]),
             self.upstream_responses.clone(),
             self.upstream_failures.clone(),
+            [self.upstream_retries.clone(), self.upstream_retries_denied.clone()],
             [self.upstream_open.with([label]), self.upstream_idle.with([label])],
         )
     }
@@ -532,6 +537,8 @@ mod tests {
         let upstream = metrics.upstream("catalogue");
         upstream.answered(200, Duration::from_millis(1));
         upstream.failed(UpstreamFailure::Connect);
+        upstream.tried_again("connect");
+        upstream.not_tried_again("budget");
         upstream.open.inc();
         upstream.idle.inc();
         metrics.endpoint("catalogue", "127.0.0.1:80", 1);

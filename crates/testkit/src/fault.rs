@@ -61,6 +61,10 @@ struct Shared {
     /// Exchanges or connections that came while a script was followed.
     met: AtomicUsize,
     harmed: AtomicUsize,
+    /// Requests of which no origin has heard, or not all.
+    withheld: AtomicUsize,
+    /// Exchanges, or connections, that passed unharmed.
+    passed: AtomicUsize,
     /// Weak, so that a script can close a connection for good.
     open: Mutex<Vec<Weak<TcpStream>>>,
 }
@@ -85,8 +89,7 @@ impl FaultProxy {
     #[must_use]
     pub fn start(protocol: FaultProtocol, backends: &[(&str, SocketAddr)]) -> Self {
         assert!(!backends.is_empty(), "a proxy has a backend");
-        // It is closed and opened again, so that nobody else may get it meanwhile.
-        let address = free_port();
+        let address = own_port();
         let shared = Arc::new(Shared {
             address,
             protocol,
@@ -95,6 +98,8 @@ impl FaultProxy {
             closed: Condvar::new(),
             met: AtomicUsize::new(0),
             harmed: AtomicUsize::new(0),
+            withheld: AtomicUsize::new(0),
+            passed: AtomicUsize::new(0),
             open: Mutex::default(),
         });
         shared.listen();
@@ -150,6 +155,18 @@ impl FaultProxy {
     pub fn harmed(&self) -> usize {
         self.shared.harmed.load(Ordering::SeqCst)
     }
+
+    /// Requests that came and were not passed on, or not whole. Of bytes it does not know.
+    #[must_use]
+    pub fn withheld(&self) -> usize {
+        self.shared.withheld.load(Ordering::SeqCst)
+    }
+
+    /// Exchanges, or connections where it looks at no exchanges, that it did no harm to.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.shared.passed.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for FaultProxy {
@@ -173,15 +190,13 @@ impl Shared {
 
     /// What is to be done to the next exchange of a connection that has served so many, or to the next connection.
     fn fault(&self, served: usize) -> Option<Arc<FaultScript>> {
-        let script = self.state().script.clone()?;
-        if served < script.served {
-            return None;
-        }
-        let met = self.met.fetch_add(1, Ordering::SeqCst);
-        (met % script.every == script.every - 1).then(|| {
-            self.harmed.fetch_add(1, Ordering::SeqCst);
-            script
-        })
+        let script = self.state().script.clone().filter(|script| {
+            served >= script.served
+                && self.met.fetch_add(1, Ordering::SeqCst) % script.every == script.every - 1
+        });
+        let counter = if script.is_some() { &self.harmed } else { &self.passed };
+        counter.fetch_add(1, Ordering::SeqCst);
+        script
     }
 
     fn connect(&self, script: Option<&FaultScript>) -> io::Result<TcpStream> {
@@ -272,6 +287,14 @@ impl Shared {
             FaultProtocol::Bytes => stream::serve(self, &near),
         }
     }
+}
+
+/// An address that nobody else takes while it is closed: of this process's own part of the loopback network.
+fn own_port() -> SocketAddr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::SeqCst);
+    let ip = [127, 100 + (std::process::id() % 100) as u8, (number / 250) as u8, 1 + (number % 250) as u8];
+    SocketAddr::from((ip, free_port().port()))
 }
 
 /// How long something hangs at most, so that a failing test ends.

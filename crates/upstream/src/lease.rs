@@ -137,6 +137,10 @@ impl Lease {
 
     /// Gives up on an exchange that has taken too long.
     pub(crate) fn fail(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
+        if let Wire::Http2(_, generation) = self.wire {
+            // It may be the connection that hangs; if not, it goes on for those who are on it.
+            pool::unshare(&self.endpoint, generation);
+        }
         self.report(Outcome::Failed(failure));
         failure
     }
@@ -261,8 +265,9 @@ impl Call for Lease {
             Wire::Http1(kept) => ready!(kept.connection.poll_head(cx, head)),
             Wire::Http2(call, generation) => {
                 let result = ready!(call.poll_head(cx, head));
-                // Others may go on with it; nobody begins on it any more.
-                if result == Err(UpstreamFailure::Protocol) {
+                // Others may go on with it; nobody begins on it any more. Where nothing came in time it may be the
+                // connection that hangs.
+                if matches!(result, Err(UpstreamFailure::Protocol | UpstreamFailure::ResponseTimeout)) {
                     pool::unshare(&self.endpoint, *generation);
                 }
                 result

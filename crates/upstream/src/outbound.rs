@@ -26,6 +26,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What another try was made for, as logs and metrics name it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Outcome::Answered { status: 502..=504 } => "gateway-error",
+            Outcome::Answered { status: 500..=599 } => "5xx",
+            Outcome::Answered { .. } => "status",
+            Outcome::Unreachable(failure) | Outcome::Failed(failure) => failure.as_str(),
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+
     pub(crate) fn of(result: &Result<(), UpstreamFailure>, answer: &ResponseHead) -> Self {
         match result {
             Ok(()) => Outcome::Answered { status: answer.status },

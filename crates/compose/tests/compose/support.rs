@@ -61,6 +61,7 @@ impl Request {
             base: &base,
             hashes: &[],
             budget: &self.budget,
+            deadline: None,
         };
         tokio::time::timeout(PATIENCE, composition.run(&input)).await.expect("a composition never hangs")
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RouteRetry;
 use super::{
     Addresses, Body, BodyMode, Canary, ClientCertificate, Compose, Cors, Mirror, Response, RouteFirewall,
     Trailers, UpgradeProtocol,

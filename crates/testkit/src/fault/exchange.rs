@@ -6,6 +6,7 @@ use crate::answer::chunk;
 use crate::message::{BodyEnd, Buffered, body_end, field};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 const END: &[u8] = b"\r\n\r\n";
@@ -32,6 +33,9 @@ pub(super) fn serve(shared: &Shared, near: &TcpStream) -> io::Result<()> {
             let _ = far.read_to_end(&mut Vec::new());
         }
         let passes = script.is_none_or(|script| !script.unpassed && script.cut_request.is_none());
+        if !passes {
+            shared.withheld.fetch_add(1, Ordering::SeqCst);
+        }
         let answer = if passes { ask(shared, &mut origin, &request)? } else { Vec::new() };
         let goes_on = match script {
             None => {

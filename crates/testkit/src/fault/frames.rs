@@ -3,13 +3,14 @@
 //! From the frame at which a script begins nothing passes any more, either way: both sides have compressed fields by
 //! what the other has not seen. Every request that a connection still gets is met with the script.
 
-use super::Shared;
 use super::script::Mark;
 use super::stream::{Both, Reached, play};
+use super::{Shared, stream};
 use crate::frames::{FrameStep, frame_steps};
 use crate::h2client::PREFACE;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -17,9 +18,17 @@ const HEADERS: u8 = 1;
 pub(super) fn serve(shared: &Shared, near: &TcpStream) -> io::Result<()> {
     let script = shared.fault(0);
     let script = script.as_deref();
+    if script.is_some_and(|script| script.at.is_some()) {
+        return stream::pass(shared, near, script);
+    }
     let far = shared.connect(script)?;
     let mark = script.and_then(|script| script.mark);
-    let meet = |stream| script.into_iter().for_each(|script| play(script, stream, near));
+    let meet = |stream| {
+        if mark == Some(Mark::Request) {
+            shared.withheld.fetch_add(1, Ordering::SeqCst);
+        }
+        script.is_none_or(|script| play(script, stream, near))
+    };
     Both::new(near, &far).run(
         |both| {
             let mut frames = Frames { both, from: both.near, buffer: Vec::new() };
@@ -36,7 +45,7 @@ pub(super) fn serve(shared: &Shared, near: &TcpStream) -> io::Result<()> {
             };
             frames.run(both.near, |kind| withheld == Some(kind), meet)
         },
-        script,
+        None,
     )
 }
 
@@ -67,7 +76,7 @@ impl Frames<'_, '_> {
         &mut self,
         to: &TcpStream,
         is_withheld: impl Fn(u8) -> bool,
-        meet: impl Fn(u32),
+        meet: impl Fn(u32) -> bool,
     ) -> io::Result<Reached> {
         let mut begun = false;
         while let Some(mut frame) = self.take(9)? {
@@ -75,7 +84,10 @@ impl Frames<'_, '_> {
             let Some(payload) = self.take(length as usize)? else { break };
             if is_withheld(frame[3]) {
                 begun = true;
-                meet(u32::from_be_bytes([frame[5], frame[6], frame[7], frame[8]]));
+                if !meet(u32::from_be_bytes([frame[5], frame[6], frame[7], frame[8]])) {
+                    self.both.end();
+                    return Ok(Reached::Place);
+                }
             } else if !begun {
                 frame.extend_from_slice(&payload);
                 pass(to, &frame)?;

@@ -161,6 +161,12 @@ impl FaultScript {
         true
     }
 
+    /// Whether a proxy that follows it meets anybody: not where nobody gets a connection.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        !matches!(self.door, Some(Door::Refuses | Door::Ignores))
+    }
+
     /// Whether connections that stand when the fault begins would hide it.
     pub(super) fn cuts(&self) -> bool {
         self.door.is_some() || self.at.is_some() || self.mark.is_some() || self.to.is_some()

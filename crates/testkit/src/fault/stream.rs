@@ -13,7 +13,11 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) fn serve(shared: &Shared, near: &TcpStream) -> io::Result<()> {
     let script = shared.fault(0);
-    let script = script.as_deref();
+    pass(shared, near, script.as_deref())
+}
+
+/// Passes bytes on, up to the place where the script begins.
+pub(super) fn pass(shared: &Shared, near: &TcpStream, script: Option<&FaultScript>) -> io::Result<()> {
     let far = shared.connect(script)?;
     let place = script.and_then(|script| script.at);
     let behind = |way| place.filter(|(at, _)| *at == way).map(|(_, count)| count);
@@ -56,7 +60,7 @@ impl<'a> Both<'a> {
         let follow = |reached: io::Result<Reached>| {
             if let (Ok(Reached::Place), Some(script)) = (reached, script) {
                 play(script, 0, self.near);
-                self.over.store(true, Ordering::SeqCst);
+                self.end();
             }
         };
         thread::scope(|scope| {
@@ -74,6 +78,11 @@ impl<'a> Both<'a> {
             follow(reached);
         });
         Ok(())
+    }
+
+    /// Nothing is copied any more.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -118,8 +127,8 @@ fn copy(
     }
 }
 
-/// What is said to the gateway in place of what would have come.
-pub(super) fn play(script: &FaultScript, stream: u32, mut near: &TcpStream) {
+/// What is said to the gateway in place of what would have come; whether the connection goes on.
+pub(super) fn play(script: &FaultScript, stream: u32, mut near: &TcpStream) -> bool {
     for act in &script.acts {
         // Whoever has gone hears nothing.
         let _ = match act {
@@ -140,4 +149,5 @@ pub(super) fn play(script: &FaultScript, stream: u32, mut near: &TcpStream) {
             Act::Answer(_) | Act::Drip(..) => panic!("no answers are known here"),
         };
     }
+    !script.acts.iter().any(|act| matches!(act, Act::Close | Act::Reset | Act::Hang | Act::HalfClose))
 }
