@@ -3,7 +3,7 @@
 use crate::first_line;
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, ForwardedHeader, Host, Params, Piece, RequestHead, RequestId,
-    ResponseHead, Scheme, Target, Template, Tolerance, TraceContext, TrustedProxies, Values, Version,
+    ResponseHead, Scheme, Target, Template, Tolerance, TraceContext, TrustedProxies, Values, Version, cookie,
     hygiene as rules,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +64,34 @@ fn tolerated(data: &[u8]) {
     let once = decoded(target.path().as_bytes());
     let mut pieces = once.split(|byte| b"/\\;".contains(byte));
     assert!(!once.contains(&0) && !pieces.any(|piece| piece == b"." || piece == b".."), "{text}");
+}
+
+/// The first line is a cookie's name, the others are fields. A second reader, who splits all of them into pairs first, finds
+/// the same; and a cookie's value holds nothing that would end it.
+pub fn cookies(data: &[u8]) {
+    let (name, rest) = first_line(data);
+    let Ok(name) = std::str::from_utf8(name) else { return };
+    if !portcullis_http::is_token(name.as_bytes()) {
+        return;
+    }
+    let mut fields = Fields::default();
+    for line in rest.split(|byte| *byte == b'\n') {
+        if fields.append("cookie", line).is_err() {
+            return;
+        }
+    }
+    let found = cookie(&fields, name);
+    let all = rest.split(|byte| *byte == b'\n' || *byte == b';').map(<[u8]>::trim_ascii);
+    let mut pairs = all.filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        Some((&pair[..at], &pair[at + 1..]))
+    });
+    assert_eq!(found, pairs.find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value));
+    let Some(value) = found else { return };
+    assert!(!value.contains(&b';'));
+    let mut again = Fields::default();
+    again.append_parsed(b"cookie", &[b"other=1; ", name.as_bytes(), b"=", value].concat());
+    assert_eq!(cookie(&again, name), Some(if name == "other" { &b"1"[..] } else { value }));
 }
 
 /// Percent-decoded once, leniently, as some backend may do.

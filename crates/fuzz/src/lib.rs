@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("contract_leak", contract::leak),
     ("contract_media", contract::media),
     ("ftw_yaml", ftw::yaml),
+    ("http_cookie", http::cookies),
     ("http_forwarding", http::forwarding),
     ("http_host", http::host),
     ("http_hygiene", http::hygiene),
