@@ -1,5 +1,6 @@
 //! The operators' listener: metrics, liveness, readiness. Never for the internet.
 
+use crate::health;
 use crate::reload::Status;
 use crate::snapshot::Snapshots;
 use axum::Router;
@@ -60,7 +61,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 /// Ready unless the process drains. A reload that failed does not end readiness, since the configuration before it
-/// still serves, but shows here in full.
+/// still serves, but shows here in full; nor does an upstream that fails, since the process could not serve it better
+/// elsewhere.
 async fn ready(State(admin): State<Admin>) -> Response {
     let draining = admin.status.is_draining();
     let snapshot = admin.snapshots.current();
@@ -79,12 +81,14 @@ async fn ready(State(admin): State<Admin>) -> Response {
             })
         })
         .collect();
+    let upstreams: Vec<_> = snapshot.upstreams.iter().map(health::details).collect();
     let body = json!({
         "status": if draining { "draining" } else { "ready" },
         "config": {
             "hash": snapshot.hash,
             "last_reload": admin.status.last_reload(),
         },
+        "upstreams": upstreams,
         "key_sets": key_sets,
         "certificates": snapshot.shared.acme.status(),
     });

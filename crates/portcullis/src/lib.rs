@@ -31,6 +31,7 @@ mod demo;
 mod forward;
 mod grpc;
 mod handover;
+mod health;
 mod inherit;
 mod inputs;
 mod inspection;

@@ -2,6 +2,7 @@
 
 use crate::acme::Managed;
 use crate::arrival::ProxyPlan;
+use crate::health;
 use crate::inputs::Inputs;
 use crate::plan::{self, RoutePlan};
 use crate::router::Router;
@@ -378,6 +379,7 @@ impl Snapshot {
                 .fold((0, 0), |(open, idle), endpoint| (open + endpoint.open, idle + endpoint.idle));
             gauges.open.set(i64::try_from(open).unwrap_or(i64::MAX));
             gauges.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+            health::publish(upstream, &self.shared.metrics);
         }
     }
 

@@ -89,6 +89,20 @@ catalogue! {
         "Requests of routes with canaries, by the upstream that they went to."
     MIRRORED_REQUESTS Counter "portcullis_mirrored_requests_total" ["route" "outcome"]
         "Copies of requests for a route's mirror, by what became of them."
+    UPSTREAM_ENDPOINTS Gauge "portcullis_upstream_endpoints" ["upstream" "condition"]
+        "Endpoints of an upstream of which this holds; more than one thing may hold of one."
+    UPSTREAM_PANIC Gauge "portcullis_upstream_panic" ["upstream"]
+        "1 while so few endpoints of an upstream are healthy that health is not regarded (`panic_threshold`)."
+    UPSTREAM_HEALTH_CHECKS Counter "portcullis_upstream_health_checks_total" ["upstream" "result"]
+        "Active checks of an upstream's endpoints."
+    UPSTREAM_EJECTIONS Counter "portcullis_upstream_ejections_total" ["upstream" "cause"]
+        "Ejections of endpoints by outlier detection."
+    UPSTREAM_BREAKER_STATE Gauge "portcullis_upstream_circuit_breaker_state" ["upstream" "state"]
+        "1 for the state that an upstream's own circuit breaker is in, 0 for the others."
+    UPSTREAM_BREAKER_TRANSITIONS Counter "portcullis_upstream_circuit_breaker_transitions_total" ["upstream" "scope" "state"]
+        "Changes of circuit breakers, by whose it is and the state that was entered."
+    UPSTREAM_OVERFLOWS Counter "portcullis_upstream_overflows_total" ["upstream" "cap"]
+        "Requests that found a cap of their upstream, or of an endpoint, reached. One that found `connections` reached waited, the others were refused."
     COMPOSITION_PART_FAILURES Counter "portcullis_composition_part_failures_total" ["route" "part"]
         "Parts of compositions that failed, required or optional."
     FIREWALL_VERDICTS Counter "portcullis_firewall_verdicts_total" ["rule" "action"]
@@ -158,6 +172,14 @@ const LABELS: &[(&str, &str)] = &[
     ("status_class", "`1xx`, `2xx`, `3xx`, `4xx`, `5xx`, `other`"),
     ("upstream", "name of a configured upstream"),
     ("endpoint", "host and port of an endpoint"),
+    (
+        "condition",
+        "`all`, `available` (gets requests), `unhealthy` (fails its checks), `pending` (was added and has passed no check yet), `ejected`, `breaker_open`, `breaker_half_open`, `warming` (gets only a part of its weight yet)",
+    ),
+    ("cause", "`consecutive_5xx`, `consecutive_gateway_failure`, `success_rate`"),
+    ("state", "`closed`, `open`, `half_open`"),
+    ("scope", "`upstream`, `endpoint`"),
+    ("cap", "`connections`, `pending`, `requests`, `retries`"),
     ("part", "name of a composition's part"),
     ("rule", "id of a firewall rule"),
     (

@@ -164,6 +164,27 @@ impl std::fmt::Debug for UpstreamMetrics {
     }
 }
 
+/// How an upstream is, in the words of the metrics' labels. What is not configured has no series.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamHealth<'a> {
+    /// Of how many of its endpoints something holds.
+    pub endpoints: &'a [(&'static str, usize)],
+    /// Whether health is not regarded.
+    pub panic: bool,
+    /// The state of its own breaker.
+    pub breaker: Option<&'static str>,
+    /// Checks so far, by their result.
+    pub checks: Option<[(&'static str, u64); 2]>,
+    /// Ejections so far, by their cause.
+    pub ejections: Option<[(&'static str, u64); 3]>,
+    /// Changes of its own breaker so far, by the state that was entered.
+    pub transitions: Option<[(&'static str, u64); 3]>,
+    /// Changes of its endpoints' breakers so far, likewise.
+    pub endpoint_transitions: Option<[(&'static str, u64); 3]>,
+    /// Requests so far that found a cap reached, by the cap.
+    pub overflows: Option<[(&'static str, u64); 4]>,
+}
+
 /// Why a client's TLS handshake did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailure {

@@ -48,7 +48,7 @@ pub use firewall::{
 };
 pub use handles::{
     AcmeMetrics, ConnectionRefusal, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics,
-    RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamMetrics,
+    RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamHealth, UpstreamMetrics,
 };
 pub use logging::{LogFormat, LogSettings, Logging, LoggingError, init, request_span};
 pub use metrics::{BuildInfo, CONTENT_TYPE, FirewallAction, LeakAction, Metrics, MetricsError};

@@ -4,7 +4,7 @@ use crate::catalogue as c;
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
 use crate::handles::{
     AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics, RouteMetrics, ShadowMetrics,
-    TargetMetrics, UpstreamMetrics,
+    TargetMetrics, UpstreamHealth, UpstreamMetrics,
 };
 use crate::label::{CAP, LabelSet, OTHER};
 use crate::process;
@@ -129,6 +129,13 @@ pub struct Metrics {
     endpoint_requests: Counters<2>,
     canary_requests: Counters<2>,
     mirrored_requests: Counters<2>,
+    upstream_endpoints: Gauges<2>,
+    upstream_panic: Gauges<1>,
+    upstream_checks: Counters<2>,
+    upstream_ejections: Counters<2>,
+    upstream_breaker: Gauges<2>,
+    upstream_breaker_transitions: Counters<3>,
+    upstream_overflows: Counters<2>,
     part_failures: Counters<2>,
     firewall: Keyed<(u32, FirewallAction), 2>,
     rejections: Keyed<(&'static str, &'static str), 3>,
@@ -208,6 +215,13 @@ impl Metrics {
             endpoint_requests: Counters::register(r, &c::ENDPOINT_REQUESTS)?,
             canary_requests: Counters::register(r, &c::CANARY_REQUESTS)?,
             mirrored_requests: Counters::register(r, &c::MIRRORED_REQUESTS)?,
+            upstream_endpoints: Gauges::register(r, &c::UPSTREAM_ENDPOINTS)?,
+            upstream_panic: Gauges::register(r, &c::UPSTREAM_PANIC)?,
+            upstream_checks: Counters::register(r, &c::UPSTREAM_HEALTH_CHECKS)?,
+            upstream_ejections: Counters::register(r, &c::UPSTREAM_EJECTIONS)?,
+            upstream_breaker: Gauges::register(r, &c::UPSTREAM_BREAKER_STATE)?,
+            upstream_breaker_transitions: Counters::register(r, &c::UPSTREAM_BREAKER_TRANSITIONS)?,
+            upstream_overflows: Counters::register(r, &c::UPSTREAM_OVERFLOWS)?,
             part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
             firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
             rejections: Keyed::new(Counters::register(r, &c::REJECTIONS)?),
@@ -281,6 +295,35 @@ impl Metrics {
             [self.upstream_retries.clone(), self.upstream_retries_denied.clone()],
             [self.upstream_open.with([label]), self.upstream_idle.with([label])],
         )
+    }
+
+    /// Says how an upstream is: its endpoints, its breakers, what became of its checks and caps.
+    pub fn upstream_health(&self, name: &str, health: &UpstreamHealth<'_>) {
+        let label = self.labels.upstream.admit(name);
+        for (condition, count) in health.endpoints {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.upstream_endpoints.with([label, condition]).set(count);
+        }
+        self.upstream_panic.with([label]).set(i64::from(health.panic));
+        if let Some(is) = health.breaker {
+            for state in ["closed", "open", "half_open"] {
+                self.upstream_breaker.with([label, state]).set(i64::from(state == is));
+            }
+        }
+        for (result, total) in health.checks.iter().flatten() {
+            raise(&self.upstream_checks.with([label, result]), *total);
+        }
+        for (cause, total) in health.ejections.iter().flatten() {
+            raise(&self.upstream_ejections.with([label, cause]), *total);
+        }
+        for (scope, all) in [("upstream", &health.transitions), ("endpoint", &health.endpoint_transitions)] {
+            for (state, total) in all.iter().flatten() {
+                raise(&self.upstream_breaker_transitions.with([label, scope, state]), *total);
+            }
+        }
+        for (cap, total) in health.overflows.iter().flatten() {
+            raise(&self.upstream_overflows.with([label, cap]), *total);
+        }
     }
 
     /// The handle of a configured listener.
@@ -515,6 +558,11 @@ fn saturate(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Brings a counter up to a total that is kept elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -526,6 +574,42 @@ mod tests {
 
     fn metrics() -> Metrics {
         Metrics::new(BuildInfo { version: "0.0.0", rustc: "test" }).unwrap()
+    }
+
+    /// An upstream whose breaker is open after so many checks failed.
+    fn health(checks: u64) -> UpstreamHealth<'static> {
+        let states = Some([("closed", 0), ("open", 1), ("half_open", 0)]);
+        UpstreamHealth {
+            endpoints: &[("all", 2), ("available", 1)],
+            panic: true,
+            breaker: Some("open"),
+            checks: Some([("success", 0), ("failure", checks)]),
+            ejections: Some([
+                ("consecutive_5xx", 1),
+                ("consecutive_gateway_failure", 0),
+                ("success_rate", 0),
+            ]),
+            transitions: states,
+            endpoint_transitions: states,
+            overflows: Some([("connections", 0), ("pending", 0), ("requests", 4), ("retries", 0)]),
+        }
+    }
+
+    #[test]
+    fn totals_kept_elsewhere_are_caught_up_with() {
+        let metrics = metrics();
+        for checks in [2, 5, 5] {
+            metrics.upstream_health("catalogue", &health(checks));
+        }
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"portcullis_upstream_health_checks_total{result="failure",upstream="catalogue"} 5"#,
+            r#"portcullis_upstream_circuit_breaker_state{state="open",upstream="catalogue"} 1"#,
+            r#"portcullis_upstream_circuit_breaker_state{state="closed",upstream="catalogue"} 0"#,
+            r#"portcullis_upstream_endpoints{condition="available",upstream="catalogue"} 1"#,
+        ] {
+            assert!(text.lines().any(|is| is == line), "{line}\n{text}");
+        }
     }
 
     /// Touches every metric there is.
@@ -544,6 +628,7 @@ mod tests {
         metrics.endpoint("catalogue", "127.0.0.1:80", 1);
         metrics.canary("titles", "catalogue").inc();
         metrics.mirror("titles").answered.inc();
+        metrics.upstream_health("catalogue", &health(3));
         metrics.part_failures("titles", "pricing").inc();
         metrics.firewall(1_000_001, FirewallAction::Deny);
         metrics.shadow("titles").both_pass.inc();

@@ -4,7 +4,7 @@ use crate::breaker::Breaker;
 use crate::condition::now;
 use crate::endpoint::Endpoint;
 use crate::slow_start::WHOLE;
-use crate::{BreakerState, Cap, EjectionCause, Health, Upstream};
+use crate::{BreakerState, Cap, Caps, EjectionCause, Health, Upstream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,16 +57,16 @@ impl EndpointStatus {
 /// How often something happened to an upstream since the process started; a reload does not begin anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTotals {
-    /// Checks that passed, and that failed.
-    pub checks: [u64; 2],
-    /// Ejections by their cause.
-    pub ejections: [(EjectionCause, u64); 3],
-    /// Changes of the upstream's own breaker by the state that was entered.
-    pub transitions: [(BreakerState, u64); 3],
+    /// Checks that passed, and that failed; where endpoints are checked.
+    pub checks: Option<[u64; 2]>,
+    /// Ejections by their cause; where endpoints are ejected.
+    pub ejections: Option<[(EjectionCause, u64); 3]>,
+    /// Changes of the upstream's own breaker by the state that was entered; where it has one.
+    pub transitions: Option<[(BreakerState, u64); 3]>,
     /// The same of its endpoints' breakers.
-    pub endpoint_transitions: [(BreakerState, u64); 3],
-    /// Calls that found a cap reached.
-    pub overflows: [(Cap, u64); 4],
+    pub endpoint_transitions: Option<[(BreakerState, u64); 3]>,
+    /// Calls that found a cap reached; where there are any.
+    pub overflows: Option<[(Cap, u64); 4]>,
 }
 
 impl Upstream {
@@ -101,16 +101,20 @@ impl Upstream {
         let members = self.group.members();
         let of_endpoints =
             |cap| members.iter().map(|endpoint| endpoint.condition.load.overflows(cap)).sum::<u64>();
+        let has_caps =
+            [&supervision.caps, &supervision.endpoint_caps].iter().any(|caps| **caps != Caps::default());
         UpstreamTotals {
-            checks: totals.checks.each_ref().map(read),
-            ejections: [
-                (EjectionCause::Consecutive5xx, errors),
-                (EjectionCause::ConsecutiveGatewayFailure, gateway),
-                (EjectionCause::SuccessRate, rate),
-            ],
-            transitions: by_state(own),
-            endpoint_transitions: by_state(endpoints),
-            overflows: Cap::ALL.map(|cap| (cap, load.overflows(cap) + of_endpoints(cap))),
+            checks: supervision.health_check.is_some().then(|| totals.checks.each_ref().map(read)),
+            ejections: supervision.outlier.map(|_| {
+                [
+                    (EjectionCause::Consecutive5xx, errors),
+                    (EjectionCause::ConsecutiveGatewayFailure, gateway),
+                    (EjectionCause::SuccessRate, rate),
+                ]
+            }),
+            transitions: supervision.breaker.is_some().then(|| by_state(own)),
+            endpoint_transitions: supervision.endpoint_breaker.is_some().then(|| by_state(endpoints)),
+            overflows: has_caps.then(|| Cap::ALL.map(|cap| (cap, load.overflows(cap) + of_endpoints(cap)))),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Supervision {
     pub(crate) caps: Caps,
     pub(crate) endpoint_caps: Caps,
     pub(crate) breaker: Option<Arc<Breaker>>,
-    endpoint_breaker: Option<BreakerSettings>,
+    pub(crate) endpoint_breaker: Option<BreakerSettings>,
     pub(crate) slow_start: Duration,
     pub(crate) panic_threshold: u8,
     pub(crate) lasting: Lasting,

@@ -7,6 +7,7 @@ mod balance;
 mod canary;
 mod cors;
 mod firewall;
+mod health;
 mod identity;
 mod listener;
 mod protocol;

@@ -35,6 +35,7 @@ impl Checker<'_> {
                 }
             }
             self.retry_methods(&format!("{path}.retry"), &upstream.retry.methods);
+            self.health(&path, upstream);
             if !used.contains(name.as_str()) {
                 self.unused("upstream", name);
             }

@@ -6,11 +6,13 @@
 mod acme;
 mod balance;
 mod body;
+mod breaker;
 mod canary;
 mod client_auth;
 mod compose;
 mod cors;
 mod firewall;
+mod health;
 mod identity;
 mod listener;
 mod mirror;
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use balance::{Balance, Hash, SameSite, Sticky};
 pub use body::{Body, BodyMode, ContentEncoding, DuplicateKeys, Json, Over};
+pub use breaker::{BreakerScope, CircuitBreaker, SlidingWindowType};
 pub use canary::{Canary, CookieMatch};
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
 pub use compose::{Compose, Part};
@@ -38,6 +41,7 @@ pub use firewall::{
     Audit, Compare, ErrorFormat, Exclusion, Firewall, FirewallLog, FirewallMode, Parser, RouteFirewall,
     RouteShadow, Shadow, Unsampled,
 };
+pub use health::{HealthCheck, HealthCheckType, OutlierDetection};
 pub use identity::{Algorithm, Identity, Key};
 pub use listener::{
     Certificate, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, ProxyProtocol, TlsVersion,

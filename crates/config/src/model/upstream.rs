@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Balance, Hash, Retry, Sticky};
-use crate::value::{HostPort, Timeout};
+use super::{Balance, CircuitBreaker, Hash, HealthCheck, OutlierDetection, Retry, Sticky};
+use crate::value::{Duration, HostPort, Timeout};
 
 /// A named group of endpoints that serve the same.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,25 @@ pub struct Upstream {
     /// Requests that are tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// Active checks of the endpoints. Without it none are made.
+    pub health_check: Option<HealthCheck>,
+    /// Passive ejection of endpoints that answer worse than others. Without it none are ejected.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Caps on what the upstream bears at once, and a breaker for when it fails. Without it there is neither.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// How long an endpoint that was added, or came back, takes to get all of its weight: it begins with a tenth. Zero
+    /// gives it all of it at once.
+    #[serde(default)]
+    pub slow_start: Duration,
+    /// When less than so many percent of the endpoints are healthy, health is not regarded any more, since the few that
+    /// are left could not bear all requests. 0 regards it always, and answers 503 when none is healthy.
+    #[serde(default = "panic_threshold")]
+    #[schemars(range(max = 100))]
+    pub panic_threshold: u8,
+}
+
+const fn panic_threshold() -> u8 {
+    50
 }
 
 const fn seconds<const COUNT: u64>() -> Timeout {

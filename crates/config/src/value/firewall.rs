@@ -82,6 +82,9 @@ impl fmt::Display for Share {
 }
 
 impl StatusRange {
+    /// `2xx`.
+    pub const SUCCESS: Self = Self { first: 200, last: 299, negated: false };
+
     /// The statuses, both ends included.
     #[must_use]
     pub fn statuses(self) -> RangeInclusive<u16> {

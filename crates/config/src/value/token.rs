@@ -72,6 +72,12 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 impl Method {
+    /// `GET`.
+    #[must_use]
+    pub fn get() -> Self {
+        Self("GET".to_owned())
+    }
+
     /// The method as it stands on the request line.
     #[must_use]
     pub fn as_str(&self) -> &str {

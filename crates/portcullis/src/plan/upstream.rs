@@ -4,8 +4,10 @@ use portcullis_config as config;
 use portcullis_config::Config;
 use portcullis_http::Method;
 use portcullis_upstream::{
-    Backoff, Balance, BudgetSettings, ClientIdentity, EndpointSettings, Hedge, Protocol, RetryOn,
-    RetryPolicy, StickyKey, TlsSettings, Upstream, UpstreamSettings, Upstreams,
+    Backoff, Balance, BreakerScope, BreakerSettings, BudgetSettings, Caps, CheckKind, CheckPace,
+    CircuitBreakerSettings, ClientIdentity, EndpointSettings, HealthCheckSettings, Hedge, OutlierSettings,
+    Protocol, RetryOn, RetryPolicy, SlidingWindow, StickyKey, TlsSettings, Upstream, UpstreamSettings,
+    Upstreams,
 };
 use portcullis_wire::client::{ClientSettings, Timeouts};
 use std::time::Duration;
@@ -62,6 +64,11 @@ fn upstream_settings(
         client,
         max_idle_connections: upstream.max_idle_connections as usize,
         idle_connection_timeout: upstream.idle_connection_timeout.get(),
+        health_check: upstream.health_check.as_ref().map(health_check),
+        outlier_detection: upstream.outlier_detection.as_ref().map(outlier_detection),
+        circuit_breaker: upstream.circuit_breaker.as_ref().map(circuit_breaker).unwrap_or_default(),
+        slow_start: upstream.slow_start.get(),
+        panic_threshold: upstream.panic_threshold,
         ..UpstreamSettings::new(name, upstream.endpoints.iter().map(endpoint).collect())
     })
 }
@@ -120,6 +127,80 @@ pub(super) fn retry(retry: &config::Retry) -> RetryPolicy {
             min_per_second: retry.budget_min_per_second,
         },
         hedge: retry.hedge_delay.map(|delay| Hedge { delay: delay.get() }),
+    }
+}
+
+fn health_check(check: &config::HealthCheck) -> HealthCheckSettings {
+    let host = check.host.as_ref().map(ToString::to_string);
+    let kind = match check.r#type {
+        config::HealthCheckType::Http => CheckKind::Http {
+            method: check.method.as_str().to_owned(),
+            path: check.path.clone(),
+            host,
+            expected_statuses: check.expected_statuses.iter().map(|range| range.statuses()).collect(),
+        },
+        config::HealthCheckType::Tcp => CheckKind::Tcp,
+        config::HealthCheckType::Grpc => CheckKind::Grpc { service: check.service.clone(), authority: host },
+    };
+    let pace = CheckPace {
+        interval: check.interval.get(),
+        unhealthy_interval: check.unhealthy_interval.get(),
+        jitter_percent: check.jitter_percent,
+        timeout: check.timeout.get(),
+        healthy_threshold: check.healthy_threshold,
+        unhealthy_threshold: check.unhealthy_threshold,
+    };
+    HealthCheckSettings { kind, pace }
+}
+
+fn outlier_detection(outlier: &config::OutlierDetection) -> OutlierSettings {
+    OutlierSettings {
+        consecutive_5xx: outlier.consecutive_5xx,
+        consecutive_gateway_failure: outlier.consecutive_gateway_failure,
+        interval: outlier.interval.get(),
+        base_ejection_time: outlier.base_ejection_time.get(),
+        max_ejection_time: outlier.max_ejection_time.get(),
+        max_ejection_percent: outlier.max_ejection_percent,
+        success_rate_minimum_hosts: outlier.success_rate_minimum_hosts,
+        success_rate_request_volume: outlier.success_rate_request_volume,
+        success_rate_stdev_factor: outlier.success_rate_stdev_factor,
+    }
+}
+
+fn circuit_breaker(circuit: &config::CircuitBreaker) -> CircuitBreakerSettings {
+    let size = circuit.sliding_window_size;
+    let breaker = BreakerSettings {
+        failure_rate_threshold: circuit.failure_rate_threshold,
+        slow_call_rate_threshold: circuit.slow_call_rate_threshold,
+        slow_call_duration_threshold: circuit.slow_call_duration_threshold.get(),
+        sliding_window: match circuit.sliding_window_type {
+            config::SlidingWindowType::CountBased => SlidingWindow::CountBased(size),
+            config::SlidingWindowType::TimeBased => {
+                SlidingWindow::TimeBased(Duration::from_secs(size.into()))
+            }
+        },
+        minimum_number_of_calls: circuit.minimum_number_of_calls,
+        wait_duration_in_open_state: circuit.wait_duration_in_open_state.get(),
+        permitted_number_of_calls_in_half_open_state: circuit.permitted_number_of_calls_in_half_open_state,
+    };
+    CircuitBreakerSettings {
+        caps: Caps {
+            max_connections: circuit.max_connections,
+            max_pending_requests: circuit.max_pending_requests,
+            max_requests: circuit.max_requests,
+            max_retries: circuit.max_retries,
+        },
+        endpoint_caps: Caps {
+            max_connections: circuit.max_connections_per_endpoint,
+            max_requests: circuit.max_requests_per_endpoint,
+            ..Caps::default()
+        },
+        breaker: circuit.breaks().then_some(breaker),
+        scope: match circuit.scope {
+            config::BreakerScope::Both => BreakerScope::Both,
+            config::BreakerScope::Upstream => BreakerScope::Upstream,
+            config::BreakerScope::Endpoint => BreakerScope::Endpoint,
+        },
     }
 }
 

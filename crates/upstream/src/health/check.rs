@@ -118,7 +118,8 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub(crate) fn new(settings: &HealthCheckSettings, connector: &Connector, endpoint: &Endpoint) -> Self {
-        let limit = settings.pace.timeout;
+        // The check as a whole is bounded; no part of it is to end before.
+        let limit = settings.pace.timeout.saturating_mul(2);
         Checker {
             head: head(&settings.kind, &endpoint.address),
             body: body(&settings.kind),
