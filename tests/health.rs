@@ -140,7 +140,7 @@ fn refused(response: &Response, reason: &str, gateway: &Gateway) {
     assert_eq!(response.json()["code"], "upstream_unavailable");
     let seconds: u64 = response.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=5).contains(&seconds));
-    gateway.wait_for_line(|line| line.contains("\"status\":503") && line.contains(reason));
+    let _ = gateway.wait_for_line(|line| line.contains("\"status\":503") && line.contains(reason));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn checks_take_an_endpoint_out_and_bring_it_back() {
 
     // State survives a reload, also one that changes something.
     gateway.signal("HUP");
-    gateway.wait_for_line(|line| line.contains("configuration reloaded"));
+    let _ = gateway.wait_for_line(|line| line.contains("configuration reloaded"));
     ask(&gateway, 10);
     assert_eq!(sick.served(), before);
 
@@ -219,7 +219,7 @@ fn an_endpoint_that_hangs_is_unhealthy() {
     hangs.reports(0);
     let check = "health_check = { path = \"/health\", interval = \"50ms\", timeout = \"200ms\" }";
     let gateway = gateway(&[&hangs, &well], check);
-    gateway.wait_for_line(|line| {
+    let _ = gateway.wait_for_line(|line| {
         line.contains("the endpoint is unhealthy") && line.contains("no answer in time")
     });
     let before = hangs.served();
@@ -275,7 +275,7 @@ fn without_a_panic_threshold_nobody_is_asked() {
     eventually("it is out", || endpoints(&gateway, "unhealthy") == 1.0);
     let response = get(gateway.public(), "/x");
     assert_eq!(response.status(), 503);
-    gateway.wait_for_line(|line| line.contains("no_endpoint"));
+    let _ = gateway.wait_for_line(|line| line.contains("no_endpoint"));
     assert_eq!(server.served(), 1);
 }
 
@@ -531,7 +531,7 @@ fn an_endpoints_own_breaker_leaves_the_others_their_work() {
     assert_eq!(details["endpoints"]["listed"][0]["circuit_breaker"], "open");
     // A reload with the same settings begins nothing anew.
     gateway.signal("HUP");
-    gateway.wait_for_line(|line| line.contains("configuration reloaded"));
+    let _ = gateway.wait_for_line(|line| line.contains("configuration reloaded"));
     assert_eq!(endpoints(&gateway, "breaker_open"), 1.0);
 }
 

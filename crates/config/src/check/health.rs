@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::codes;
 use crate::model::{
-    CircuitBreaker, HealthCheck, HealthCheckType, SlidingWindowType, Upstream, UpstreamProtocol,
+    CircuitBreaker, HealthCheck, HealthCheckType, OutlierDetection, SlidingWindowType, Upstream, UpstreamProtocol,
 };
 
 impl Checker<'_> {
@@ -13,6 +13,7 @@ impl Checker<'_> {
         }
         if let Some(outlier) = &upstream.outlier_detection
             && outlier.max_ejection_time < outlier.base_ejection_time
+            && outlier.max_ejection_time != OutlierDetection::default().max_ejection_time
         {
             let base = format!("{path}.outlier_detection.base_ejection_time");
             let longest = format!("{path}.outlier_detection.max_ejection_time");

@@ -133,11 +133,7 @@ impl Checker {
     /// Makes one check.
     pub(crate) async fn check(&mut self, endpoint: &Endpoint) -> Result<(), Fault> {
         let limit = self.settings.pace.timeout;
-        let result = timeout(limit, self.check_unbounded(endpoint)).await.unwrap_or(Err(Fault::Timeout));
-        if result.is_err() {
-            self.kept = None;
-        }
-        result
+        timeout(limit, self.check_unbounded(endpoint)).await.unwrap_or(Err(Fault::Timeout))
     }
 
     async fn check_unbounded(&mut self, endpoint: &Endpoint) -> Result<(), Fault> {
