@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Authority, Gateway, Origin, RawClient, Response, Step, free_port, get, request, suite,
+    Answer, Authority, Gateway, Origin, RawClient, Received, Response, Step, free_port, get, request, suite,
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ fn checks_take_an_endpoint_out_and_bring_it_back() {
     ask(&gateway, 10);
     assert_eq!(sick.served(), before);
 
-    sick.reports(204);
+    sick.reports(201);
     eventually("it is back", || {
         ask(&gateway, 1);
         sick.served() > before
@@ -175,11 +176,14 @@ fn checks_take_an_endpoint_out_and_bring_it_back() {
     assert_eq!(lines(&gateway, "the endpoint is unhealthy"), 1, "each change is told once");
     assert_eq!(lines(&gateway, "the endpoint is healthy"), 1);
 
-    let checks: Vec<_> =
-        sick.origin.requests().into_iter().filter(|request| request.target() == "/health").collect();
-    let connections: std::collections::BTreeSet<usize> =
-        checks.iter().map(|check| check.connection).collect();
-    assert!(checks.len() > connections.len() * 2, "{} on {connections:?}", checks.len());
+    let checks = || -> Vec<Received> {
+        let all = sick.origin.requests().into_iter();
+        all.filter(|request| request.target() == "/health").collect()
+    };
+    eventually("it is checked on", || checks().len() >= 12);
+    let checks = checks();
+    let connections: BTreeSet<usize> = checks.iter().map(|check| check.connection).collect();
+    assert!(connections.len() <= 2, "one before the reload, one after it: {connections:?}");
     assert_eq!(checks[0].header("host"), Some(sick.origin.address().to_string().as_str()));
     assert_eq!(checks[0].method(), "GET");
     let failed = "portcullis_upstream_health_checks_total{result=\"failure\",upstream=\"origin\"}";
@@ -391,7 +395,8 @@ fn requests_beyond_the_cap_are_refused_at_once() {
 #[test]
 fn an_endpoint_at_its_cap_is_passed_over() {
     let (busy, free) = (Server::start(), Server::start());
-    let gateway = gateway(&[&busy, &free], "circuit_breaker = { max_requests_per_endpoint = 1 }");
+    // Two, since a client may have all of an answer before the gateway is done with it.
+    let gateway = gateway(&[&busy, &free], "circuit_breaker = { max_requests_per_endpoint = 2 }");
     busy.answers(0);
     let mut held = Vec::new();
     eventually("one is busy", || {
@@ -399,10 +404,10 @@ fn an_endpoint_at_its_cap_is_passed_over() {
         let is_answered = client.hears(Duration::from_millis(100));
         let _ = is_answered.then(|| client.response());
         held.push(client);
-        busy.origin.count() == 1
+        busy.origin.count() == 2
     });
     assert!(ask(&gateway, 20).iter().all(|status| *status == 200));
-    assert_eq!(busy.origin.count(), 1);
+    assert_eq!(busy.origin.count(), 2);
 }
 
 #[test]

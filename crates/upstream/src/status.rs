@@ -97,10 +97,6 @@ impl Upstream {
         };
         let [errors, gateway, rate] = totals.ejections.each_ref().map(read);
         let load = &supervision.lasting.load;
-        // A connection, or a request, that an endpoint's own cap refused counts too.
-        let members = self.group.members();
-        let of_endpoints =
-            |cap| members.iter().map(|endpoint| endpoint.condition.load.overflows(cap)).sum::<u64>();
         let has_caps =
             [&supervision.caps, &supervision.endpoint_caps].iter().any(|caps| **caps != Caps::default());
         UpstreamTotals {
@@ -114,7 +110,7 @@ impl Upstream {
             }),
             transitions: supervision.breaker.is_some().then(|| by_state(own)),
             endpoint_transitions: supervision.endpoint_breaker.is_some().then(|| by_state(endpoints)),
-            overflows: has_caps.then(|| Cap::ALL.map(|cap| (cap, load.overflows(cap) + of_endpoints(cap)))),
+            overflows: has_caps.then(|| Cap::ALL.map(|cap| (cap, load.overflows(cap)))),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{BreakerScope, BreakerSettings, Caps, HealthCheckSettings, UpstreamSe
 use portcullis_http::UpstreamFailure;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -32,6 +32,9 @@ pub(crate) struct Lasting {
     pub(crate) load: Arc<Load>,
     pub(crate) totals: Arc<Totals>,
     detector: Arc<Detector>,
+    /// Whether the configuration in force ejects: a request that ends on an older one does not, since nobody would
+    /// readmit.
+    ejects: Arc<AtomicBool>,
     /// Its endpoints are others, or one was ejected.
     pub(crate) changed: Arc<Notify>,
     /// A connection ended, or rests.
@@ -88,6 +91,7 @@ impl Supervision {
 
     /// Brings the endpoints' state in line with the settings that are in force from now on.
     pub(crate) fn activate(&self, members: &Members) {
+        self.lasting.ejects.store(self.outlier.is_some(), Ordering::Release);
         for endpoint in members.iter() {
             let condition = &endpoint.condition;
             if self.health_check.is_none() {
@@ -194,7 +198,10 @@ impl Admission {
         let Some(admitted) = &mut self.0 else { return Ok(()) };
         let condition = &endpoint.condition;
         let caps = &admitted.group.supervision.endpoint_caps;
-        let taken = condition.load.take(Cap::Requests, caps).ok_or(UpstreamFailure::Overflow)?;
+        let Some(taken) = condition.load.try_take(Cap::Requests, caps) else {
+            admitted.group.supervision.lasting.load.note_overflow(Cap::Requests);
+            return Err(UpstreamFailure::Overflow);
+        };
         if let Some(breaker) = condition.breaker() {
             let pass = breaker.pass(now()).map_err(|refused| circuit_open(refused.retry_after))?;
             admitted.group.note_transition(Some(endpoint), pass.entered);
@@ -276,6 +283,9 @@ impl Group {
 
     /// Ejects an endpoint where that is allowed.
     fn eject(&self, endpoint: &Endpoint, cause: EjectionCause, settings: &OutlierSettings, now: u64) {
+        if !self.supervision.lasting.ejects.load(Ordering::Acquire) {
+            return;
+        }
         let members = self.members();
         let all = members.iter().map(|endpoint| &endpoint.condition.ejection);
         let detector = &self.supervision.lasting.detector;

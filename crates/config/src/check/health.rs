@@ -3,7 +3,8 @@
 use super::Checker;
 use crate::codes;
 use crate::model::{
-    CircuitBreaker, HealthCheck, HealthCheckType, OutlierDetection, SlidingWindowType, Upstream, UpstreamProtocol,
+    CircuitBreaker, HealthCheck, HealthCheckType, OutlierDetection, SlidingWindowType, Upstream,
+    UpstreamProtocol,
 };
 
 impl Checker<'_> {
