@@ -382,7 +382,7 @@ fn requests_beyond_the_cap_are_refused_at_once() {
     let gateway = gateway(&[&server], "circuit_breaker = { max_requests = 2 }");
     server.answers(0);
     let held = [begin(&gateway), begin(&gateway)];
-    server.origin.wait_for(2);
+    let _ = server.origin.wait_for(2);
     refused(&get(gateway.public(), "/x"), "overflow", &gateway);
     assert_eq!(server.origin.count(), 2, "it was not asked");
     let overflows = "portcullis_upstream_overflows_total{cap=\"requests\",upstream=\"origin\"}";
@@ -418,7 +418,7 @@ fn requests_wait_for_a_connection_and_no_more_than_may() {
     let gateway = Gateway::builder(BINARY)
         .start(|ports| config(ports.admin, ports.public, &[origin.address()], upstream));
     let mut first = begin(&gateway);
-    origin.wait_for(1);
+    let _ = origin.wait_for(1);
     let mut waiting = [begin(&gateway), begin(&gateway)];
     thread::sleep(Duration::from_millis(150));
     refused(&get(gateway.public(), "/x"), "overflow", &gateway);
@@ -632,7 +632,7 @@ fn grpc_health_is_asked_of_a_real_server() {
         )
     });
     // A service that the server does not know is not well.
-    gateway
+    let _ = gateway
         .wait_for_line(|line| line.contains("the endpoint is unhealthy") && line.contains("grpc-status 5"));
     let available = |upstream: &str| {
         let series =
