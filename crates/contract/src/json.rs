@@ -248,7 +248,7 @@ impl Reader<'_> {
         let mut escaped = false;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            self.at += rest.iter().position(|&b| matches!(b, b'"' | b'\\') || b < 0x20).unwrap_or(rest.len());
+            self.at += plain_length(rest);
             match self.text.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -280,6 +280,26 @@ impl Reader<'_> {
         self.at += usize::from(found);
         found
     }
+}
+
+/// How many bytes at the beginning neither end a string nor begin an escape, and are no control characters.
+fn plain_length(text: &[u8]) -> usize {
+    let plain = |b: &u8| !matches!(b, b'"' | b'\\') && *b >= 0x20;
+    let (eights, _) = text.as_chunks::<8>();
+    let skipped = 8 * eights.iter().take_while(|eight| is_plain(**eight)).count();
+    let rest = text.get(skipped..).unwrap_or_default();
+    skipped + rest.iter().take_while(|b| plain(b)).count()
+}
+
+/// Whether none of eight bytes is a quote, a backslash or a control character, all looked at together: subtracting sets
+/// the high bit of a byte that is less than what is subtracted, and of a lower one at most where that is so already.
+fn is_plain(eight: [u8; 8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = 0x80 * EACH;
+    let text = u64::from_ne_bytes(eight);
+    let below = |text: u64, limit: u64| text.wrapping_sub(limit * EACH) & !text;
+    let is = |byte: u8| below(text ^ (u64::from(byte) * EACH), 1);
+    (below(text, 0x20) | is(b'"') | is(b'\\')) & HIGH == 0
 }
 
 fn skip_white_space(text: &[u8], from: usize) -> usize {
@@ -337,6 +357,9 @@ struct KeySpan {
     unescaped: bool,
 }
 
+/// So many keys are compared with each other sooner than sorted.
+const FEW: usize = 8;
+
 impl Keys {
     fn len(&self) -> usize {
         self.keys.len()
@@ -377,9 +400,32 @@ impl Keys {
             from.get(key.start as usize..key.end as usize).unwrap_or_default()
         };
         let own = self.keys.get_mut(below..).unwrap_or_default();
-        own.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-        let twice = own.iter().zip(own.iter().skip(1)).any(|(a, b)| name(a) == name(b));
+        let twice = if own.len() <= FEW {
+            // Each with each before it; most differ in length already.
+            own.iter().enumerate().any(|(at, a)| own.iter().take(at).any(|b| name(a) == name(b)))
+        } else {
+            own.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+            own.iter().zip(own.iter().skip(1)).any(|(a, b)| name(a) == name(b))
+        };
         self.keys.truncate(below);
         if twice { Err(ContractFailure::DuplicateKey) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn plain_text_ends_where_it_ends_byte_by_byte(text in prop::collection::vec(any::<u8>(), 0..40), at in 0usize..40, end in prop::sample::select(&b"\"\\\n\x1f\x00"[..])) {
+            let mut text: Vec<u8> = text.into_iter().map(|b| if b < 0x20 || b == b'"' || b == b'\\' { b'x' } else { b }).collect();
+            prop_assert_eq!(plain_length(&text), text.len());
+            if let Some(byte) = text.get_mut(at) {
+                *byte = end;
+                prop_assert_eq!(plain_length(&text), at);
+            }
+        }
     }
 }

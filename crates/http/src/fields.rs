@@ -383,8 +383,8 @@ impl Fields {
     /// Removes every field of this name; says whether there was one.
     pub fn remove(&mut self, name: impl AsRef<[u8]>) -> bool {
         let name = name.as_ref();
-        let before = self.items.len();
-        self.retain(|n, _| !n.eq_ignore_ascii_case(name));
+        let (before, buffer) = (self.items.len(), &self.buffer);
+        self.items.retain(|item| !is_named(buffer, item, name));
         self.items.len() != before
     }
 
@@ -427,9 +427,8 @@ impl Fields {
         self.items.iter().find(|item| self.is_named(item, name))
     }
 
-    /// Most names differ in length already.
     fn is_named(&self, item: &Item, name: &[u8]) -> bool {
-        item.name.len as usize == name.len() && self.text(item.name).eq_ignore_ascii_case(name)
+        is_named(&self.buffer, item, name)
     }
 
     /// Copies bytes into the buffer, to be found again by their span. A head is capped far below 4 GiB,
@@ -447,6 +446,11 @@ impl Fields {
     pub(crate) fn text(&self, span: Span) -> &[u8] {
         text(&self.buffer, span)
     }
+}
+
+/// Most names differ in length already.
+fn is_named(buffer: &[u8], item: &Item, name: &[u8]) -> bool {
+    item.name.len as usize == name.len() && text(buffer, item.name).eq_ignore_ascii_case(name)
 }
 
 fn text(buffer: &[u8], span: Span) -> &[u8] {

@@ -52,8 +52,8 @@ pub(super) struct Patterns {
     targets: Vec<(&'static str, Target)>,
     rules: Vec<Rule>,
     longest_anchor: usize,
-    /// Whether an anchor begins with a byte.
-    heads: [bool; 256],
+    /// By the byte that they begin with: all anchors.
+    by_head: Vec<Vec<&'static str>>,
 }
 
 /// Anchors of less than so many bytes are short.
@@ -192,15 +192,15 @@ impl Patterns {
             short.iter().filter_map(|at| targets.get(*at)).filter_map(|(text, _)| head(text)).collect();
         short_heads.sort_unstable();
         short_heads.dedup();
-        let mut heads = [false; 256];
-        for byte in targets.iter().filter_map(|(text, _)| head(text)) {
-            if let Some(is_head) = heads.get_mut(usize::from(byte)) {
-                *is_head = true;
+        let mut by_head = vec![Vec::new(); 256];
+        for (text, _) in &targets {
+            if let Some(list) = head(text).and_then(|byte| by_head.get_mut(usize::from(byte))) {
+                list.push(*text);
             }
         }
         let longest_anchor = targets.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
         let long = Literals::new(&targets)?;
-        Ok(Patterns { kinds, long, short, short_heads, targets, rules, longest_anchor, heads })
+        Ok(Patterns { kinds, long, short, short_heads, targets, rules, longest_anchor, by_head })
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {
@@ -235,9 +235,8 @@ impl Patterns {
         let earliest = from.max((text.len() + 1).saturating_sub(self.longest_anchor));
         let begins = |at: &usize| {
             let tail = text.get(*at..).unwrap_or_default();
-            let head = tail.first().and_then(|byte| self.heads.get(usize::from(*byte)));
-            head.is_some_and(|is_head| *is_head)
-                && self.targets.iter().any(|(anchor, _)| anchor.as_bytes().starts_with(tail))
+            let anchors = tail.first().and_then(|byte| self.by_head.get(usize::from(*byte)));
+            anchors.is_some_and(|anchors| anchors.iter().any(|anchor| anchor.as_bytes().starts_with(tail)))
         };
         (earliest..text.len()).find(begins).unwrap_or(text.len())
     }
