@@ -130,10 +130,9 @@ def wrapped(peer):
     # callgrind_control does not reach a forked worker.
     alone = ["-g", "master_process off;"] if peer.name == "nginx" else []
     peer.command = peer.command + [x for x in alone if x not in peer.command]
-    for file in glob.glob(f"{WORK}/callgrind.{peer.name}.*"):
+    for file in glob.glob(f"{WORK}/raw.{peer.name}.*"):
         os.remove(file)
-    # Up to ours a proxy is waited for as long as compiling CRS takes under valgrind.
-    tool = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={WORK}/callgrind.{peer.name}.%p"]
+    tool = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={WORK}/raw.{peer.name}.%p"]
     return Servers({peer.name: peer}, ["valgrind", "-q", *tool])
 
 
@@ -146,17 +145,18 @@ def callgrind(peer, name):
         subprocess.run(["callgrind_control", *what, pid], check=True, capture_output=True, timeout=120)
 
     def profile(requests):
-        before = set(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*"))
+        before = set(glob.glob(f"{WORK}/raw.{peer.name}.{pid}*"))
         control("-z")
         fixed(WORKLOADS[name], peer, requests)
         control("-d")
-        (made,) = set(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*")) - before
+        (made,) = set(glob.glob(f"{WORK}/raw.{peer.name}.{pid}*")) - before
         return made
 
     control("-i", "on")
     fixed(WORKLOADS[name], peer, SHORT)
-    short, long = (tally(profile(requests)) for requests in (SHORT, LONG))
-    os.replace(max(glob.glob(f"{WORK}/callgrind.{peer.name}.{pid}*"), key=os.path.getmtime), WORK / f"callgrind.{peer.name}.{name}")
+    short, long_run = tally(profile(SHORT)), profile(LONG)
+    long = tally(long_run)
+    os.replace(long_run, WORK / f"callgrind.{peer.name}.{name}")
     control("-i", "off")
     return {what: (long[what] - short[what]) / (LONG - SHORT) for what in long}
 
