@@ -1,6 +1,7 @@
 //! A mix of requests of all kinds, with attacks among them, over reloads of all kinds: every answer is the expected one,
 //! and what the process holds is the same afterwards. The quick form takes seconds; with `PORTCULLIS_FULL=1` it is five
-//! million requests against the release build (`SOAK_BINARY`, else `target/release/portcullis`), and memory is judged.
+//! million requests (or `SOAK_REQUESTS`) against the release build (`SOAK_BINARY`, else `target/release/portcullis`), and
+//! memory is judged.
 //!
 //! The clients are wrk and h2load, so that the gateway has more to do than they; the origin is nginx.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -31,13 +32,14 @@ struct Form {
 impl Form {
     fn new() -> Self {
         if std::env::var_os("PORTCULLIS_FULL").is_none() {
-            let (round, reload_every) = (Duration::from_secs(8), Duration::from_secs(2));
+            let (round, reload_every) = (Duration::from_secs(6), Duration::from_millis(1500));
             return Form { binary: BINARY.into(), requests: 1, round, reload_every };
         }
         let binary = std::env::var_os("SOAK_BINARY")
             .map_or_else(|| Path::new(ROOT).join("target/release/portcullis"), PathBuf::from);
         let (round, reload_every) = (Duration::from_secs(30), Duration::from_secs(10));
-        Form { binary, requests: 5_000_000, round, reload_every }
+        let requests = std::env::var("SOAK_REQUESTS").map_or(5_000_000, |count| count.parse().unwrap());
+        Form { binary, requests, round, reload_every }
     }
 
     fn is_full(&self) -> bool {

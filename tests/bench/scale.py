@@ -192,12 +192,17 @@ def instructions(name, size):
     control("-z")
     send(requests, MEASURED)
     control("-d")
-    rss = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1])
     end(process)
     newest = max(glob.glob(f"{folder}/callgrind.out*"), key=lambda file: (int("0" + file.rpartition(".")[2]) if file[-1].isdigit() else 0))
-    profile = open(newest).read()
-    total = int(re.search(r"^(?:summary|totals): (\d+)", profile, re.M)[1])
-    return total / MEASURED, rss
+    # What looks over idle connections goes by the clock, and the clock runs a hundred times as fast for a process under valgrind.
+    costs = subprocess.run(
+        ["callgrind_annotate", "--inclusive=yes", "--threshold=100", newest], check=True, capture_output=True, text=True
+    ).stdout
+    total, swept = (
+        int(found[1].replace(",", "")) if (found := re.search(rf"^ *([\d,]+) .*{what}", costs, re.M)) else 0
+        for what in ("PROGRAM TOTALS", r"pool::keep_swept::\{\{closure")
+    )
+    return (total - swept) / MEASURED, swept
 
 
 def load_times(size):
@@ -270,8 +275,8 @@ def main():
         )
         found = {name: instructions(name, size) for name, size in SIZES.items()}
         ratio = found["large"][0] / found["small"][0]
-        for name, (count, _) in found.items():
-            print(f"{name}: {count:.0f} instructions a request ({SIZES[name]})")
+        for name, (count, swept) in found.items():
+            print(f"{name}: {count:.0f} instructions a request ({SIZES[name]}); by the clock: {swept / 1e6:.1f} million")
         print(f"ratio {ratio:.3f}, at most {LIMIT}")
         sys.exit(0 if ratio <= LIMIT else 1)
     finally:

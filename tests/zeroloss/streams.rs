@@ -227,3 +227,59 @@ fn a_drain_ends_what_would_never_end_by_itself_before_its_own_end() {
     assert_eq!(gateway.wait().code(), Some(0));
     let _ = gateway.wait_for_line(|line| line.contains("\"drained\""));
 }
+
+/// Memory of the gateway in KiB.
+fn rss(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A snapshot with the shipped rules takes 11 MiB: kept by one stream of each reload, they would be 88.
+#[test]
+fn streams_keep_nothing_of_the_snapshot_that_they_began_with() {
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let (sockets, _ends) = echo();
+    let origin = streaming_origin(&Gate::default());
+    let builder = Gateway::builder(BINARY).env("ZEROLOSS_KEY", "0123456789abcdef0123456789abcdef");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(format!("{ROOT}/rules"))
+        .arg(builder.folder())
+        .status();
+    assert!(copied.unwrap().success());
+    let firewalled = |ports: Ports| {
+        let more = format!(
+            "[upstream.sockets]\nendpoints = [{{ address = \"{sockets}\" }}]\n\
+             [[route]]\nname = \"sockets\"\nmatch = {{ path = \"/ws\" }}\nupstream = \"sockets\"\nupgrade = [\"websocket\"]\n"
+        );
+        config(ports, origin.address(), "/s/{*rest}", &more)
+            .replace("firewall.mode = \"off\"", "firewall.rules = [\"rules/*.conf\"]")
+    };
+    let gateway = builder.start(firewalled);
+    let change = |at: usize| {
+        let before = gateway.sample(SUCCESS).unwrap();
+        gateway.replace(
+            "rules/999-more.conf",
+            format!("SecAction \"id:{},phase:1,pass,nolog\"\n", 1_099_000 + at),
+        );
+        gateway.wait_for_sample(SUCCESS, |now| now > before);
+    };
+    // What two snapshots take while one is made beside the other is no growth.
+    change(100);
+    change(101);
+    let before = rss(&gateway);
+    let mut open = Vec::new();
+    for at in 0..8 {
+        let mut events = ask(&gateway, "/s/events");
+        events.until("data: 1\n\n").unwrap();
+        let socket = TcpStream::connect(gateway.public()).unwrap();
+        open.push((events, tungstenite::client("ws://example.com/ws", socket).unwrap().0));
+        change(at);
+    }
+    let grown = rss(&gateway).saturating_sub(before);
+    assert!(grown < 44 * 1024, "{grown} KiB more");
+    for (_, socket) in &mut open {
+        says(socket, "still there");
+    }
+}
