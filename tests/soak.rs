@@ -250,8 +250,8 @@ struct Load {
     tls: bool,
 }
 
-/// Of the plain requests every twelfth is an attack: with those over HTTP/2 and TLS, about one in twenty of all.
-const ATTACK_EVERY: usize = 12;
+/// Of the plain requests every fifteenth is an attack: with those over HTTP/2 and TLS, about one in twenty of all.
+const ATTACK_EVERY: usize = 15;
 
 fn loads(attacks: Vec<Vec<u8>>) -> Vec<Load> {
     let fresh = vec![message("GET /titles/7", "connection: close\r\n", b"")];
@@ -342,7 +342,7 @@ fn wrk_result(load: &Load, output: &Output) -> (u64, u64, Vec<String>) {
 
 fn h2load(ports: Ports, seconds: u64) -> Child {
     Command::new("h2load")
-        .args(["-c2", "-m4", "-t1", "-D", &seconds.to_string()])
+        .args(["-c2", "-m4", "-t1", "--rps=400", "-D", &seconds.to_string()])
         .arg(format!("https://{}/titles?id=7&lang=en", ports.tls))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
