@@ -113,6 +113,12 @@ fn lines(gateway: &Gateway, text: &str) -> usize {
     gateway.log().iter().filter(|line| line.contains(text)).count()
 }
 
+/// The log is read while it is written: the line is waited for, and must be the only one.
+fn told_once(gateway: &Gateway, text: &str) {
+    let _ = gateway.wait_for_line(|line| line.contains(text));
+    assert_eq!(lines(gateway, text), 1, "each change is told once");
+}
+
 fn ready(gateway: &Gateway) -> Value {
     let response = get(gateway.admin(), "/readyz");
     assert_eq!(response.status(), 200, "an upstream that fails does not end readiness");
@@ -173,8 +179,8 @@ fn checks_take_an_endpoint_out_and_bring_it_back() {
         ask(&gateway, 1);
         sick.served() > before
     });
-    assert_eq!(lines(&gateway, "the endpoint is unhealthy"), 1, "each change is told once");
-    assert_eq!(lines(&gateway, "the endpoint is healthy"), 1);
+    told_once(&gateway, "the endpoint is unhealthy");
+    told_once(&gateway, "the endpoint is healthy");
 
     let checks = || -> Vec<Received> {
         let all = sick.origin.requests().into_iter();
@@ -295,13 +301,13 @@ fn an_endpoint_that_answers_500_is_ejected_and_returns() {
     assert_eq!(sick.served(), 3);
     assert_eq!(endpoints(&gateway, "ejected"), 1.0);
     assert!(ready(&gateway)["endpoints"]["listed"][0]["ejected_seconds"].is_u64());
-    assert_eq!(lines(&gateway, "the endpoint is ejected"), 1);
+    told_once(&gateway, "the endpoint is ejected");
     sick.answers(200);
     eventually("its time is over", || {
         assert_eq!(ask(&gateway, 1), [200]);
         sick.served() > 3
     });
-    assert_eq!(lines(&gateway, "the endpoint's ejection is over"), 1);
+    told_once(&gateway, "the endpoint's ejection is over");
     let ejections = "portcullis_upstream_ejections_total{cause=\"consecutive_5xx\",upstream=\"origin\"}";
     assert_eq!(gateway.sample(ejections), Some(1.0));
 }
@@ -645,7 +651,7 @@ fn grpc_health_is_asked_of_a_real_server() {
             eventually(&format!("{upstream} is {status}"), || available(upstream) == Some(expected));
         }
     }
-    assert!(lines(&gateway, "NOT_SERVING") >= 2);
+    eventually("both were told", || lines(&gateway, "NOT_SERVING") >= 2);
     suite(
         "grpc health",
         "grpcio's own health service, in clear and over TLS: unknown, serving, not serving, serving",
