@@ -9,3 +9,4 @@ mod scan;
 mod sessions;
 mod support;
 mod swap;
+mod upstream;

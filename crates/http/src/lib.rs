@@ -24,6 +24,7 @@ mod budget;
 mod certificate;
 mod client;
 mod cookie;
+mod destination;
 mod exchange;
 mod fields;
 mod forwarded;
@@ -43,6 +44,7 @@ pub use budget::{Budget, Held};
 pub use certificate::ClientCertificate;
 pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use cookie::cookie;
+pub use destination::{DestinationPolicy, Forbidden};
 pub use exchange::{Exchange, Params};
 pub use fields::{
     Block, Fields, InvalidField, ValueWriter, is_token, is_value, push_address, push_decimal, token_length,

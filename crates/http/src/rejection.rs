@@ -182,6 +182,9 @@ pub enum UpstreamFailure {
     },
     /// It bears as many connections, waiting requests, requests or retries as it may: the call was not made.
     Overflow,
+    /// The endpoint's name stands for an address that may not be connected to
+    /// ([`DestinationPolicy`](crate::DestinationPolicy)).
+    Forbidden,
 }
 
 impl UpstreamFailure {
@@ -203,6 +206,7 @@ impl UpstreamFailure {
             UpstreamFailure::Exhausted => "exhausted",
             UpstreamFailure::CircuitOpen { .. } => "circuit_open",
             UpstreamFailure::Overflow => "overflow",
+            UpstreamFailure::Forbidden => "forbidden_address",
         }
     }
 

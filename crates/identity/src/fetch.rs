@@ -1,5 +1,6 @@
 //! Fetching a key set: one GET, tightly bounded.
 
+use crate::GuardedResolver;
 use crate::jwks::{MAX_SET, SetError};
 use reqwest::{Client, Url, redirect};
 use rustls_pki_types::CertificateDer;
@@ -96,6 +97,7 @@ pub(crate) fn client(extra_roots: Option<&[u8]>) -> Result<Client, KeyStoreError
         .referer(false)
         .pool_max_idle_per_host(0)
         .resolve_to_addrs("localhost", &loopback)
+        .dns_resolver(GuardedResolver::default())
         .connect_timeout(FETCH_TIME)
         .timeout(FETCH_TIME)
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))

@@ -53,6 +53,7 @@ mod moment;
 mod proved;
 mod provider;
 mod recall;
+mod resolve;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -69,5 +70,6 @@ pub use keys::{KeyError, KeyMaterial, Secret, StaticKey};
 pub use mint::{MintError, SigningKey, mint};
 pub use moment::Moment;
 pub use provider::{JwksSource, KeyStatus, Provider, ProviderError, ProviderSettings};
+pub use resolve::GuardedResolver;
 pub use store::{KeyStore, SourceStatus};
 pub use token::{MAX_TOKEN, parse_algorithm};

@@ -1,5 +1,6 @@
 //! The operators' listener: metrics, liveness, readiness. Never for the internet.
 
+use crate::discovery;
 use crate::health;
 use crate::reload::Status;
 use crate::snapshot::Snapshots;
@@ -54,6 +55,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let snapshot = admin.snapshots.current();
     snapshot.publish_pools();
     snapshot.publish_expiries();
+    discovery::publish(&snapshot);
     match snapshot.shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, portcullis_telemetry::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -90,6 +92,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         },
         "upstreams": upstreams,
         "key_sets": key_sets,
+        "discovery": discovery::readiness(&snapshot),
         "certificates": snapshot.shared.acme.status(),
     });
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -28,6 +28,7 @@ mod connection;
 mod cors;
 mod deadline;
 mod demo;
+mod discovery;
 mod forward;
 mod grpc;
 mod handover;

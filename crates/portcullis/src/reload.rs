@@ -21,6 +21,10 @@ use tokio::sync::mpsc;
 /// Changes that follow each other this closely are one: a deployment writes more than one file.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// How long a configuration may take to learn the endpoints of its upstreams before it serves: later they are learnt
+/// beside it.
+pub(crate) const DISCOVERY: Duration = Duration::from_secs(5);
+
 /// How the process is, for readiness.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
@@ -141,6 +145,7 @@ impl Reloader {
                 let (hash, metrics) = (snapshot.hash.clone(), snapshot.shared.metrics.clone());
                 snapshot.warn();
                 snapshot.warm_up();
+                snapshot.upstreams.discover(DISCOVERY).await;
                 self.watch = snapshot.upstreams.watch();
                 self.snapshots.swap(snapshot);
                 metrics.reload_succeeded(&hash);

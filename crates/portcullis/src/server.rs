@@ -5,7 +5,7 @@ use crate::handover::Handover;
 use crate::inherit::{self, Inherited};
 use crate::listener::{self, Listening};
 use crate::memory;
-use crate::reload::{Reloader, Status};
+use crate::reload::{DISCOVERY, Reloader, Status};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::systemd::{self, Watchdog};
 use portcullis_wire::server::Drain;
@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 /// When an address cannot be bound or a thread not be started, as text that names it.
 pub(crate) async fn run(path: PathBuf, snapshots: Snapshots, mut inherited: Inherited) -> Result<(), String> {
     let snapshot = snapshots.current();
+    // Before anybody may send a request, or sees that it is ready.
+    snapshot.upstreams.discover(DISCOVERY).await;
     let status = Arc::new(Status::default());
     let (switch, drain) = Drain::channel();
     let threads = snapshot.threads;

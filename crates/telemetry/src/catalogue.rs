@@ -103,6 +103,14 @@ catalogue! {
         "Changes of circuit breakers, by whose it is and the state that was entered."
     UPSTREAM_OVERFLOWS Counter "portcullis_upstream_overflows_total" ["upstream" "cap"]
         "Requests that found a cap of their upstream, or of an endpoint, reached. One that found `connections` reached waited, the others were refused."
+    DISCOVERY_ENDPOINTS Gauge "portcullis_discovery_endpoints" ["upstream"]
+        "Endpoints that are known of an upstream whose endpoints are discovered."
+    DISCOVERY_LAST_SUCCESS_TIMESTAMP Gauge "portcullis_discovery_last_success_timestamp_seconds" ["upstream"]
+        "When discovery last got a good answer, in seconds since 1970; a file that is as it was counts."
+    DISCOVERY_LOOKUPS Counter "portcullis_discovery_lookups_total" ["upstream" "result"]
+        "Questions that discovery asked: of names each lookup counts, of files each change."
+    DISCOVERY_FORBIDDEN_ADDRESSES Counter "portcullis_discovery_forbidden_addresses_total" ["upstream"]
+        "Addresses that discovery found and left out, since they may not be connected to (`destinations`)."
     COMPOSITION_PART_FAILURES Counter "portcullis_composition_part_failures_total" ["route" "part"]
         "Parts of compositions that failed, required or optional."
     FIREWALL_VERDICTS Counter "portcullis_firewall_verdicts_total" ["rule" "action"]
@@ -202,7 +210,10 @@ const LABELS: &[(&str, &str)] = &[
     ),
     ("kind", "what leaked: `card`, `secret`, `internal_address`, `stack_trace`"),
     ("listener", "name of a configured listener"),
-    ("result", "`success`, `failure`"),
+    (
+        "result",
+        "`success`, `failure`; discovery: also `empty` (no such name, no such records, an empty list)",
+    ),
     ("domain", "the first of the names that a certificate is configured for"),
     ("hash", "the first hexadecimal digits of a digest over the configuration"),
     ("version", "version of the gateway"),

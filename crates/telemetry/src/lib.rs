@@ -26,6 +26,7 @@
 
 mod access;
 mod catalogue;
+mod discovery;
 mod escape;
 mod family;
 mod files;
@@ -41,6 +42,7 @@ mod redact;
 
 pub use access::{AccessLog, AccessRecord, TryRecord, UpstreamRecord};
 pub use catalogue::{CATALOGUE, DURATION_BUCKETS, Kind, Metric, reference};
+pub use discovery::DiscoveryMetrics;
 pub use files::LogFiles;
 pub use firewall::{
     AuditParts, ErrorFormat, Evidence, FirewallEvent, FirewallLog, FirewallRecord, MAX_AUDITED_BODY,

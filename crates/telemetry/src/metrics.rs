@@ -1,6 +1,7 @@
 //! The registry, and the lookups that hand out handles.
 
 use crate::catalogue as c;
+use crate::discovery::{DiscoveryFamilies, DiscoveryMetrics};
 use crate::family::{Counters, Gauges, Histograms, counter, gauge};
 use crate::handles::{
     AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics, RouteMetrics, ShadowMetrics,
@@ -136,6 +137,7 @@ pub struct Metrics {
     upstream_breaker: Gauges<2>,
     upstream_breaker_transitions: Counters<3>,
     upstream_overflows: Counters<2>,
+    discovery: DiscoveryFamilies,
     part_failures: Counters<2>,
     firewall: Keyed<(u32, FirewallAction), 2>,
     rejections: Keyed<(&'static str, &'static str), 3>,
@@ -222,6 +224,7 @@ impl Metrics {
             upstream_breaker: Gauges::register(r, &c::UPSTREAM_BREAKER_STATE)?,
             upstream_breaker_transitions: Counters::register(r, &c::UPSTREAM_BREAKER_TRANSITIONS)?,
             upstream_overflows: Counters::register(r, &c::UPSTREAM_OVERFLOWS)?,
+            discovery: DiscoveryFamilies::register(r)?,
             part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
             firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
             rejections: Keyed::new(Counters::register(r, &c::REJECTIONS)?),
@@ -324,6 +327,12 @@ impl Metrics {
         for (cap, total) in health.overflows.iter().flatten() {
             raise(&self.upstream_overflows.with([label, cap]), *total);
         }
+    }
+
+    /// The handle of an upstream whose endpoints are discovered.
+    #[must_use]
+    pub fn discovery(&self, upstream: &str) -> DiscoveryMetrics {
+        self.discovery.of(self.labels.upstream.admit(upstream))
     }
 
     /// The handle of a configured listener.
@@ -629,6 +638,7 @@ mod tests {
         metrics.canary("titles", "catalogue").inc();
         metrics.mirror("titles").answered.inc();
         metrics.upstream_health("catalogue", &health(3));
+        metrics.discovery("catalogue").ok.inc();
         metrics.part_failures("titles", "pricing").inc();
         metrics.firewall(1_000_001, FirewallAction::Deny);
         metrics.shadow("titles").both_pass.inc();

@@ -2,7 +2,7 @@
 
 use crate::Protocol;
 use crate::endpoint::Endpoint;
-use portcullis_http::UpstreamFailure;
+use portcullis_http::{DestinationPolicy, UpstreamFailure};
 use portcullis_wire::IoStream;
 use rustls::ClientConfig;
 use std::io;
@@ -24,6 +24,8 @@ pub(crate) struct Connector {
     pub(crate) tls_limit: Duration,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) http2: bool,
+    /// Which addresses names may stand for.
+    pub(crate) destinations: DestinationPolicy,
 }
 
 impl Connector {
@@ -62,7 +64,7 @@ impl Connector {
 
     /// Tries a name's addresses in turn, each for its share of the limit, so that one black hole does not use up all.
     async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream, UpstreamFailure> {
-        let mut addresses = endpoint.addresses().await?;
+        let mut addresses = endpoint.addresses(&self.destinations).await?;
         addresses.truncate(MAX_ADDRESSES);
         let share = self.limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
         let mut failure = UpstreamFailure::Connect;

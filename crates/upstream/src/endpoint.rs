@@ -3,7 +3,7 @@
 use crate::balance::PeakEwma;
 use crate::condition::{self, Condition};
 use crate::outbound::Outcome;
-use portcullis_http::UpstreamFailure;
+use portcullis_http::{DestinationPolicy, UpstreamFailure};
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -163,8 +163,12 @@ impl Endpoint {
     }
 
     /// Its addresses, in the order in which to try them. What a name stands for counts for a few seconds, unless a
-    /// connection fails, and for longer where it cannot be looked up any more.
-    pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, UpstreamFailure> {
+    /// connection fails, and for longer where it cannot be looked up any more. What it may not stand for is left out: it
+    /// is these addresses that are connected to, and nothing is looked up again (matrix J1).
+    pub(crate) async fn addresses(
+        &self,
+        destinations: &DestinationPolicy,
+    ) -> Result<Vec<SocketAddr>, UpstreamFailure> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
@@ -181,6 +185,21 @@ impl Endpoint {
             }
         }
         let mut addresses = self.known().addresses.clone();
+        let mut forbidden = None;
+        addresses.retain(|address| match destinations.check_name(&self.host, address.ip()) {
+            Ok(()) => true,
+            Err(why) => {
+                forbidden = Some((*address, why));
+                false
+            }
+        });
+        if let (true, Some((address, why))) = (addresses.is_empty(), forbidden) {
+            tracing::warn!(
+                endpoint = %self.address, %address, %why,
+                "the endpoint's name stands for an address that is not connected to; if it is meant, allow it by `destinations.allow`"
+            );
+            return Err(UpstreamFailure::Forbidden);
+        }
         let first = addresses.first().ok_or(UpstreamFailure::Connect)?.is_ipv4();
         // Several addresses share the load; those of the family that the system prefers come first all the same.
         let alike = addresses.iter().take_while(|address| address.is_ipv4() == first).count();

@@ -1,8 +1,10 @@
 //! What an upstream is told.
 
 use crate::{
-    BreakerSettings, Caps, HealthCheckSettings, OutlierSettings, RetryPolicy, StickyKey, TlsSettings,
+    BreakerSettings, Caps, DiscoverySettings, HealthCheckSettings, OutlierSettings, RetryPolicy, StickyKey,
+    TlsSettings,
 };
+use portcullis_http::DestinationPolicy;
 use portcullis_wire::client::ClientSettings;
 use std::fmt;
 use std::time::Duration;
@@ -64,7 +66,7 @@ pub struct CircuitBreakerSettings {
 }
 
 /// One server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointSettings {
     /// An address, IPv6 without brackets; or a DNS name, which is looked up again every few seconds while connections
     /// are opened, and whenever one could not be. Connections are spread over its addresses.
@@ -103,6 +105,10 @@ pub struct UpstreamSettings {
     /// Its endpoints. Where there is none, every call ends in
     /// [`UpstreamFailure::NoEndpoint`](portcullis_http::UpstreamFailure::NoEndpoint).
     pub endpoints: Vec<EndpointSettings>,
+    /// How its endpoints are learnt, in the place of those above.
+    pub discovery: Option<DiscoverySettings>,
+    /// Which addresses the names of endpoints, and what is discovered, may stand for.
+    pub destinations: DestinationPolicy,
     /// How a request's endpoint is chosen.
     pub balance: Balance,
     /// What tokens for clients are made with that are to stay with an endpoint
@@ -149,6 +155,8 @@ impl UpstreamSettings {
         UpstreamSettings {
             name: name.into(),
             endpoints,
+            discovery: None,
+            destinations: DestinationPolicy::default(),
             balance: Balance::default(),
             sticky: None,
             protocol: Protocol::default(),

@@ -1,5 +1,6 @@
 //! TLS to endpoints.
 
+use crate::pin::{PinnedVerifier, Subject};
 use crate::{Protocol, SettingsError};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -28,6 +29,10 @@ impl fmt::Debug for ClientIdentity {
 pub struct TlsSettings {
     /// The name sent as SNI and looked for in the certificate. Without it, the host of the endpoint.
     pub server_name: Option<String>,
+    /// Names of which the certificate must have one, in the place of that name: URIs, DNS names, addresses.
+    pub subjects: Vec<String>,
+    /// Whether TLS 1.2 is refused.
+    pub tls13_only: bool,
     /// The trusted authorities in PEM. Without it, those of the operating system.
     pub authorities: Option<Vec<u8>>,
     /// Who the gateway is.
@@ -53,10 +58,19 @@ impl TlsSettings {
     ) -> Result<Arc<ClientConfig>, SettingsError> {
         let identity_error = |why: String| SettingsError::Identity { upstream: upstream.to_owned(), why };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| identity_error(error.to_string()))?
-            .with_root_certificates(self.roots(upstream)?);
+        let versions: &[_] =
+            if self.tls13_only { &[&rustls::version::TLS13] } else { rustls::DEFAULT_VERSIONS };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .map_err(|error| identity_error(error.to_string()))?;
+        let roots = self.roots(upstream)?;
+        let builder = if self.subjects.is_empty() {
+            builder.with_root_certificates(roots)
+        } else {
+            let verifier = PinnedVerifier::new(self.subjects(upstream)?, roots, provider)
+                .map_err(|why| SettingsError::Authorities { upstream: upstream.to_owned(), why })?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        };
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
@@ -73,6 +87,12 @@ impl TlsSettings {
             Protocol::Http2 => b"h2".to_vec(),
         }];
         Ok(Arc::new(config))
+    }
+
+    fn subjects(&self, upstream: &str) -> Result<Vec<Subject>, SettingsError> {
+        let error =
+            |name: &String| SettingsError::ServerName { upstream: upstream.to_owned(), name: name.clone() };
+        self.subjects.iter().map(|name| Subject::parse(name).ok_or_else(|| error(name))).collect()
     }
 
     fn roots(&self, upstream: &str) -> Result<RootCertStore, SettingsError> {

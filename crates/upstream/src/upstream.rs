@@ -4,14 +4,15 @@ use crate::balance::{Pick, StickyKey, StickyToken};
 use crate::caps::{Cap, Taken};
 use crate::condition::now;
 use crate::connect::Connector;
+use crate::discovery::Discovery;
 use crate::endpoint::{Counters, Endpoint, Gauge, Level};
 use crate::lease::Keep;
 use crate::members::{Members, Terms};
 use crate::retry::Budget;
 use crate::supervision::{Admission, Supervision};
 use crate::{
-    Balance, EndpointSettings, EndpointStats, Protocol, RetryPolicy, SettingsError, TlsSettings,
-    UpstreamSettings,
+    Balance, DiscoveryStatus, EndpointSettings, EndpointStats, LookupCounts, Protocol, RetryPolicy,
+    SettingsError, TlsSettings, UpstreamSettings,
 };
 use crate::{slow_start, watch};
 use arc_swap::ArcSwap;
@@ -19,6 +20,7 @@ use portcullis_http::UpstreamFailure;
 use portcullis_wire::client::ClientSettings;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -45,6 +47,9 @@ pub(crate) struct Group {
     load: Option<Arc<Counters>>,
     pub(crate) connector: Connector,
     members: ArcSwap<Members>,
+    discovery: Option<Arc<Discovery>>,
+    /// Which of its endpoints these are, by number.
+    learnt: AtomicU64,
     pub(crate) keep: Keep,
     pub(crate) supervision: Supervision,
     budget: Arc<Budget>,
@@ -169,11 +174,35 @@ impl Upstream {
     /// # Errors
     /// [`SettingsError`] where the settings make no upstream; `previous` is as it was then.
     pub fn new(settings: UpstreamSettings, previous: Option<&Upstream>) -> Result<Self, SettingsError> {
-        let previous = previous.map(|upstream| &*upstream.group);
+        let previous = previous.map(|upstream| &*upstream.group).filter(|group| group.name == settings.name);
         let supervision = Supervision::new(&settings, previous.map(|group| &group.supervision));
-        let UpstreamSettings { name, endpoints, balance, protocol, tls, sticky, .. } = settings;
-        let previous =
-            previous.filter(|group| group.name == name && group.protocol == protocol && group.tls == tls);
+        let UpstreamSettings {
+            name,
+            mut endpoints,
+            balance,
+            protocol,
+            mut tls,
+            sticky,
+            destinations,
+            discovery,
+            ..
+        } = settings;
+        let discovery = discovery.map(|wanted| {
+            let known = previous.and_then(|group| group.discovery.as_ref());
+            known
+                .filter(|known| known.is_for(&wanted, &destinations))
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Discovery::new(&name, wanted, destinations.clone())))
+        });
+        let mut learnt = 0;
+        if let Some(discovery) = &discovery {
+            let (version, known) = discovery.endpoints();
+            (learnt, endpoints) = (version, known.to_vec());
+            if let Some(tls) = &mut tls {
+                discovery.name_for(&name, tls)?;
+            }
+        }
+        let previous = previous.filter(|group| group.protocol == protocol && group.tls == tls);
         let config = match (&tls, previous) {
             (None, _) => None,
             // Its sessions can be resumed.
@@ -197,8 +226,11 @@ impl Upstream {
                 tls_limit: settings.tls_timeout,
                 tls: config,
                 http2: protocol == Protocol::Http2,
+                destinations,
             },
             members: ArcSwap::from_pointee(members),
+            discovery,
+            learnt: AtomicU64::new(learnt),
             keep: Keep {
                 most: settings.max_idle_connections,
                 limit: settings.idle_connection_timeout,
@@ -255,6 +287,16 @@ impl Upstream {
         if supervision.health_check.is_some() || supervision.outlier.is_some() {
             tasks.spawn(watch::watch(Arc::clone(&self.group), Arc::clone(checks)));
         }
+        if let Some(discovery) = &self.group.discovery {
+            let (upstream, discovery) = (self.clone(), Arc::clone(discovery));
+            tasks.spawn(async move {
+                loop {
+                    let next = discovery.refresh().await;
+                    upstream.take_up(&discovery);
+                    tokio::time::sleep_until(next.into()).await;
+                }
+            });
+        }
     }
 
     /// What a client is to bring along so that its next request goes to this endpoint (host and port), where the upstream
@@ -268,6 +310,36 @@ impl Upstream {
     #[must_use]
     pub fn sticky_key(&self) -> Option<&StickyKey> {
         self.group.sticky.as_ref()
+    }
+
+    /// Learns its endpoints, where nobody has asked for them yet.
+    pub(crate) async fn discover(&self) {
+        if let Some(discovery) = self.group.discovery.as_ref().filter(|discovery| !discovery.was_asked()) {
+            discovery.refresh().await;
+            self.take_up(discovery);
+        }
+    }
+
+    /// Takes the endpoints that were learnt, unless it has these.
+    fn take_up(&self, discovery: &Discovery) {
+        let (version, endpoints) = discovery.endpoints();
+        if self.group.learnt.swap(version, Ordering::Relaxed) != version
+            && let Err(error) = self.replace(&endpoints)
+        {
+            tracing::warn!(%error, "endpoints that were learnt cannot be used; those before stay in use");
+        }
+    }
+
+    /// How often its endpoints were asked for since this was last asked, where they are learnt.
+    #[must_use]
+    pub fn take_lookup_counts(&self) -> Option<LookupCounts> {
+        self.group.discovery.as_ref().map(|discovery| discovery.take_counts())
+    }
+
+    /// How learning its endpoints fares, where they are learnt.
+    #[must_use]
+    pub fn discovery(&self) -> Option<DiscoveryStatus> {
+        self.group.discovery.as_ref().map(|discovery| discovery.status())
     }
 
     /// Its name.

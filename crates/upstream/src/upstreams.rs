@@ -4,6 +4,7 @@ use crate::watch::MAX_CHECKS;
 use crate::{SettingsError, Upstream, UpstreamSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -52,6 +53,18 @@ impl Upstreams {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Upstream> {
         self.0.get(name)
+    }
+
+    /// Learns the endpoints of those upstreams whose endpoints are to be learnt and that have never been: all at once, and
+    /// for `limit` at most. What is not known by then, [`watch`](Self::watch) goes on to ask for.
+    pub async fn discover(&self, limit: Duration) {
+        let mut tasks = JoinSet::new();
+        for upstream in self.iter() {
+            let upstream = upstream.clone();
+            tasks.spawn(async move { upstream.discover().await });
+        }
+        // What is not done by then is dropped with the set.
+        let _ = tokio::time::timeout(limit, async { while tasks.join_next().await.is_some() {} }).await;
     }
 
     /// Starts what has to happen without a request: to be called on the event loop that is to do it.

@@ -6,6 +6,7 @@ mod acme;
 mod balance;
 mod canary;
 mod cors;
+mod discovery;
 mod firewall;
 mod health;
 mod identity;
@@ -46,6 +47,7 @@ pub(crate) fn check(config: &Config, walked: &Walked, files: bool) -> Diagnostic
     checker.header_names("response_headers.set", config.response_headers.set.keys());
     checker.deadline_header();
     checker.routes();
+    checker.sensitive();
     checker.ties();
     let Checker { mut found, unused, poisoned, .. } = checker;
     if poisoned.is_empty() && !found.has_errors() {

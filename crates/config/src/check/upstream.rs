@@ -8,12 +8,11 @@ use crate::codes;
 impl Checker<'_> {
     pub(super) fn upstreams(&mut self) {
         let config = self.config;
-        let forwarded = config.route.iter().flat_map(|route| route.upstreams("").map(|(_, name)| name));
-        let parts =
-            config.route.iter().filter_map(|route| route.compose.as_ref()).flat_map(|compose| &compose.part);
-        let used: BTreeSet<&str> = forwarded.chain(parts.map(|part| part.upstream.as_str())).collect();
+        let routes = config.route.iter().flat_map(|route| route.all_upstreams("").map(|(_, name)| name));
+        let used: BTreeSet<&str> = routes.collect();
         for (name, upstream) in &config.upstream {
             let path = format!("upstream.{name}");
+            self.endpoints(&path, upstream);
             let endpoints = upstream.endpoints.iter().enumerate();
             self.unique(
                 "the endpoint",

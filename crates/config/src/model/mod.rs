@@ -11,6 +11,7 @@ mod canary;
 mod client_auth;
 mod compose;
 mod cors;
+mod discovery;
 mod firewall;
 mod health;
 mod identity;
@@ -37,6 +38,7 @@ pub use canary::{Canary, CookieMatch};
 pub use client_auth::{ClientAuth, ClientAuthMode, ClientCertificate, ForwardCertificate};
 pub use compose::{Compose, Part};
 pub use cors::Cors;
+pub use discovery::{Destinations, Discovery, DiscoveryKind, IpFamily};
 pub use firewall::{
     Audit, Compare, ErrorFormat, Exclusion, Firewall, FirewallLog, FirewallMode, Parser, RouteFirewall,
     RouteShadow, Shadow, Unsampled,

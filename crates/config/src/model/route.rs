@@ -28,6 +28,9 @@ pub struct Route {
     pub matches: Match,
     /// The upstream that requests are forwarded to.
     pub upstream: Option<String>,
+    /// Whether its requests and answers may leave this machine encrypted only: an upstream of it without TLS is an error.
+    #[serde(default)]
+    pub sensitive: bool,
     /// Several upstream calls that make one answer.
     pub compose: Option<Compose>,
     /// Other upstreams that take a part of the requests: a share of them, or those with a header or cookie.
@@ -87,6 +90,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// Every upstream that a request of this route may be sent to, with the field that names it: its own, its canaries'
+    /// and its mirror's, and those of a composition's parts.
+    pub fn all_upstreams<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (String, &'a str)> + 'a {
+        let parts = self.compose.iter().flat_map(|compose| compose.part.iter().enumerate());
+        let parts = parts
+            .map(move |(at, part)| (format!("{path}.compose.part[{at}].upstream"), part.upstream.as_str()));
+        self.upstreams(path).chain(parts)
+    }
+
     /// Whether neither requests nor answers of this route are bounded in length: then no total deadline
     /// applies unless one is given.
     #[must_use]

@@ -5,16 +5,25 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Balance, CircuitBreaker, Hash, HealthCheck, OutlierDetection, Retry, Sticky};
-use crate::value::{Duration, HostPort, Timeout};
+use super::{
+    Balance, CircuitBreaker, Destinations, Discovery, Hash, HealthCheck, OutlierDetection, Retry, Sticky,
+    TlsVersion,
+};
+use crate::value::{Duration, HostPort, SubjectName, Timeout};
 
 /// A named group of endpoints that serve the same.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// The endpoints.
+    /// The endpoints. Without them, `discovery` says where they are learnt from.
+    #[serde(default)]
     #[schemars(length(min = 1))]
     pub endpoints: Vec<Endpoint>,
+    /// Where the endpoints are learnt from while the gateway runs.
+    pub discovery: Option<Discovery>,
+    /// Which addresses names of endpoints, and discovered endpoints, may have.
+    #[serde(default)]
+    pub destinations: Destinations,
     /// How a request's endpoint is chosen.
     #[serde(default)]
     pub balance: Balance,
@@ -86,7 +95,8 @@ const fn weight() -> u32 {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Host and port; a name is looked up again when its connections fail.
+    /// Host and port; a name is looked up by the operating system, again after a few seconds and when its connections
+    /// fail.
     pub address: HostPort,
     /// Its share of the requests against the other endpoints' weights.
     #[serde(default = "weight")]
@@ -114,8 +124,14 @@ pub enum UpstreamProtocol {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The name sent as SNI and looked for in the certificate. Without it, the host of the endpoint.
+    /// The name sent as SNI and looked for in the certificate. Without it, the host of the endpoint; where endpoints are
+    /// discovered by a name, that name, without the service and protocol of an SRV name.
     pub server_name: Option<String>,
+    /// Names of which the certificate must have one as a subject alternative name, in the place of `server_name`: a URI
+    /// (`"spiffe://example.org/catalogue"`), a DNS name or an address. Empty: `server_name` alone counts.
+    pub san: Vec<SubjectName>,
+    /// The oldest version spoken.
+    pub min_version: TlsVersion,
     /// PEM file with the authorities that are trusted. Without it, those of the operating system.
     pub ca_file: Option<PathBuf>,
     /// PEM file with the certificate the gateway shows; needs `key`.

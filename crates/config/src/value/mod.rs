@@ -9,6 +9,7 @@ mod affinity;
 mod amount;
 mod fingerprint;
 mod firewall;
+mod name;
 mod origin;
 mod pattern;
 mod secret;
@@ -21,6 +22,7 @@ pub use affinity::{CookieName, HashKey};
 pub use amount::{ByteSize, Duration, Rate, Timeout};
 pub use fingerprint::Fingerprint;
 pub use firewall::{AuditParts, Share, StatusRange};
+pub use name::{DnsName, NameServer, SubjectName};
 pub use origin::OriginPattern;
 pub use pattern::{HostPattern, PathPattern, PathSegment, Regex};
 pub use secret::Secret;
@@ -115,6 +117,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "byte-size" => of::<ByteSize>(text),
         "cidr" => of::<Cidr>(text),
         "cookie-name" => of::<CookieName>(text),
+        "dns-name" => of::<DnsName>(text),
         "fingerprint" => of::<Fingerprint>(text),
         "hash-key" => of::<HashKey>(text),
         "header-name" => of::<HeaderName>(text),
@@ -123,6 +126,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "host-port" => of::<HostPort>(text),
         "http-method" => of::<Method>(text),
         "name" => token::name(text),
+        "name-server" => of::<NameServer>(text),
         "origin-pattern" => of::<OriginPattern>(text),
         "path-pattern" => of::<PathPattern>(text),
         "path-template" => of::<PathTemplate>(text),
@@ -133,6 +137,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), ValueError> {
         "share" => of::<Share>(text),
         "socket-address" => address::socket(text).map(drop),
         "status-range" => of::<StatusRange>(text),
+        "subject-name" => of::<SubjectName>(text),
         "template" => of::<Template>(text),
         "time-span" => of::<Duration>(text),
         "timeout" => of::<Timeout>(text),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use portcullis_identity::GuardedResolver;
 use reqwest::{Client, redirect};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Https {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
+            .dns_resolver(GuardedResolver::default())
             .timeout(PATIENCE)
             .build();
         client.map(Https).map_err(|error| error.to_string())

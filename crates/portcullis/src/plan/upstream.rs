@@ -2,12 +2,12 @@
 
 use portcullis_config as config;
 use portcullis_config::Config;
-use portcullis_http::Method;
+use portcullis_http::{DestinationPolicy, Method};
 use portcullis_upstream::{
     Backoff, Balance, BreakerScope, BreakerSettings, BudgetSettings, Caps, CheckKind, CheckPace,
-    CircuitBreakerSettings, ClientIdentity, EndpointSettings, HealthCheckSettings, Hedge, OutlierSettings,
-    Protocol, RetryOn, RetryPolicy, SlidingWindow, StickyKey, TlsSettings, Upstream, UpstreamSettings,
-    Upstreams,
+    CircuitBreakerSettings, ClientIdentity, DiscoverySettings, DiscoverySource, EndpointSettings,
+    HealthCheckSettings, Hedge, IpFamily, OutlierSettings, Protocol, RetryOn, RetryPolicy, SlidingWindow,
+    StickyKey, TlsSettings, Upstream, UpstreamSettings, Upstreams,
 };
 use portcullis_wire::client::{ClientSettings, Timeouts};
 use std::time::Duration;
@@ -58,6 +58,8 @@ fn upstream_settings(
             config::UpstreamProtocol::Http2 => Protocol::Http2,
         },
         tls: upstream.tls.as_ref().map(|tls| tls_settings(config, tls)).transpose()?,
+        discovery: upstream.discovery.as_ref().map(|found| discovery(config, found)).transpose()?,
+        destinations: destinations(&upstream.destinations),
         connect_timeout: upstream.connect_timeout.get(),
         tls_timeout: upstream.tls_timeout.get(),
         retry: retry(&upstream.retry),
@@ -204,6 +206,41 @@ fn circuit_breaker(circuit: &config::CircuitBreaker) -> CircuitBreakerSettings {
     }
 }
 
+fn discovery(config: &Config, discovery: &config::Discovery) -> Result<DiscoverySettings, String> {
+    let missing = |field: &str| format!("discovery needs `{field}`");
+    let name = || discovery.name.as_ref().map(|name| name.as_str().to_owned()).ok_or_else(|| missing("name"));
+    let source = match discovery.kind {
+        config::DiscoveryKind::Dns => {
+            let port = discovery.port.ok_or_else(|| missing("port"))?;
+            DiscoverySource::Addresses { name: name()?, port }
+        }
+        config::DiscoveryKind::Srv => DiscoverySource::Services { name: name()? },
+        config::DiscoveryKind::File => {
+            let path = discovery.path.as_ref().ok_or_else(|| missing("path"))?;
+            DiscoverySource::File { path: config.resolve(path) }
+        }
+    };
+    Ok(DiscoverySettings {
+        source,
+        nameservers: discovery.nameservers.iter().map(|server| server.get()).collect(),
+        family: match discovery.ip_family {
+            config::IpFamily::V4Preferred => IpFamily::V4Preferred,
+            config::IpFamily::V6Preferred => IpFamily::V6Preferred,
+            config::IpFamily::V4Only => IpFamily::V4Only,
+            config::IpFamily::V6Only => IpFamily::V6Only,
+            config::IpFamily::All => IpFamily::All,
+        },
+        min_ttl: discovery.min_ttl.get(),
+        max_ttl: discovery.max_ttl.get(),
+        hold_empty: discovery.hold_empty.get(),
+    })
+}
+
+fn destinations(destinations: &config::Destinations) -> DestinationPolicy {
+    let networks = |list: &[config::Cidr]| list.iter().map(|network| network.get()).collect::<Vec<_>>();
+    DestinationPolicy::new(networks(&destinations.allow), networks(&destinations.deny), destinations.private)
+}
+
 fn tls_settings(config: &Config, tls: &config::UpstreamTls) -> Result<TlsSettings, String> {
     let read = |file: &std::path::PathBuf| {
         let path = config.resolve(file);
@@ -217,6 +254,8 @@ fn tls_settings(config: &Config, tls: &config::UpstreamTls) -> Result<TlsSetting
     };
     Ok(TlsSettings {
         server_name: tls.server_name.clone(),
+        subjects: tls.san.iter().map(|name| name.as_str().to_owned()).collect(),
+        tls13_only: tls.min_version == config::TlsVersion::Tls13,
         authorities: tls.ca_file.as_ref().map(read).transpose()?,
         identity,
     })
