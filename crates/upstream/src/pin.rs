@@ -120,9 +120,15 @@ impl ServerCertVerifier for PinnedVerifier {
 }
 
 /// A certificate that is sound, but somebody else's.
-#[derive(Debug)]
 struct Unexpected {
     presented: Vec<String>,
+}
+
+impl fmt::Debug for Unexpected {
+    /// As it is displayed: rustls's own errors show others by their `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Unexpected {
