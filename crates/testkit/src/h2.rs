@@ -142,7 +142,11 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let request = http::Request::from_parts(head, body);
-    let response = (shared.script)(&request).map(Full::new);
+    let theirs = Arc::clone(&shared);
+    // A script that waits keeps only its own stream waiting.
+    let answered = tokio::task::spawn_blocking(move || ((theirs.script)(&request), request)).await;
+    let (response, request) = answered.expect("a script does not panic");
+    let response = response.map(Full::new);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     Ok(response)
 }

@@ -137,9 +137,10 @@ impl Lease {
 
     /// Gives up on an exchange that has taken too long.
     pub(crate) fn fail(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
-        if let Wire::Http2(_, generation) = self.wire {
-            // It may be the connection that hangs; if not, it goes on for those who are on it.
-            pool::unshare(&self.endpoint, generation);
+        if let Wire::Http2(call, generation) = &self.wire
+            && call.is_silent()
+        {
+            pool::unshare(&self.endpoint, *generation);
         }
         self.report(Outcome::Failed(failure));
         failure
@@ -265,9 +266,13 @@ impl Call for Lease {
             Wire::Http1(kept) => ready!(kept.connection.poll_head(cx, head)),
             Wire::Http2(call, generation) => {
                 let result = ready!(call.poll_head(cx, head));
-                // Others may go on with it; nobody begins on it any more. Where nothing came in time it may be the
-                // connection that hangs.
-                if matches!(result, Err(UpstreamFailure::Protocol | UpstreamFailure::ResponseTimeout)) {
+                // Others may go on with it; nobody begins on it any more.
+                let is_bad = match result {
+                    Err(UpstreamFailure::Protocol) => true,
+                    Err(UpstreamFailure::ResponseTimeout) => call.is_silent(),
+                    _ => false,
+                };
+                if is_bad {
                     pool::unshare(&self.endpoint, *generation);
                 }
                 result

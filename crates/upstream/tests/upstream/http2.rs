@@ -126,14 +126,39 @@ async fn who_does_not_speak_it() {
 #[tokio::test]
 async fn an_answer_that_does_not_come() {
     let origin = http2_origin(None, |request| {
-        if request.uri().path() == "/x" {
+        if request.method() == "PUT" {
             std::thread::sleep(Duration::from_millis(600));
         }
         http::Response::new(Bytes::new())
     });
     let upstream = to_http2(origin.address());
+    get(&upstream).await.unwrap();
     let slow = upstream.with_response_timeout(Duration::from_millis(100));
-    assert_eq!(get(&slow).await, Err(UpstreamFailure::ResponseTimeout));
+    assert_eq!(exchange(&slow, "PUT", None).await, Err(UpstreamFailure::ResponseTimeout));
+    // Nothing was heard: the connection may hang.
+    assert_eq!(get(&upstream).await, Ok((200, Vec::new())));
+    assert_eq!(origin.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_while_others_do() {
+    let origin = http2_origin(None, |request| {
+        if request.method() == "PUT" {
+            std::thread::sleep(Duration::from_millis(600));
+        }
+        http::Response::new(Bytes::new())
+    });
+    let upstream = to_http2(origin.address());
+    get(&upstream).await.unwrap();
+    let slow = upstream.with_response_timeout(Duration::from_millis(200));
+    let others = async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            get(&upstream).await.unwrap();
+        }
+    };
+    let (timed_out, ()) = tokio::join!(exchange(&slow, "PUT", None), others);
+    assert_eq!(timed_out, Err(UpstreamFailure::ResponseTimeout));
     // The stream was reset; the connection goes on.
     assert_eq!(get(&upstream).await, Ok((200, Vec::new())));
     assert_eq!(origin.connections(), 1);

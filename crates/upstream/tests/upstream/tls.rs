@@ -72,9 +72,9 @@ async fn nothing_is_said_in_clear() {
     let authority = Authority::new();
     let plain = Origin::answering(Answer::ok("in clear"));
     let mut settings = trusting(&authority, Some("backend.test"), plain.address());
-    settings.connect_timeout = Duration::from_millis(500);
+    settings.tls_timeout = Duration::from_millis(500);
     // The backend waits for the end of a head, in vain.
-    assert_eq!(get(&upstream(settings)).await, Err(UpstreamFailure::ConnectTimeout));
+    assert_eq!(get(&upstream(settings)).await, Err(UpstreamFailure::TlsTimeout));
     assert_eq!(plain.count(), 0);
 }
 

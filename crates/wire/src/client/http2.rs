@@ -18,6 +18,8 @@ use portcullis_http::{
 };
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ type Answer = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incoming>
 #[derive(Clone, Debug)]
 pub struct Http2Connection {
     sender: SendRequest<PipeBody>,
+    heard: Arc<AtomicU64>,
     scheme: &'static str,
 }
 
@@ -38,19 +41,20 @@ impl Http2Connection {
     /// [`UpstreamFailure::Protocol`] when the other side does not speak HTTP/2.
     pub async fn open(io: IoStream) -> Result<Self, UpstreamFailure> {
         let scheme = if matches!(io, IoStream::Tls(_)) { "https" } else { "http" };
+        let heard = Arc::default();
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
             .max_header_list_size(64 * 1024)
-            .handshake(TokioIo::new(Meter::new(io)))
+            .handshake(TokioIo::new(Meter::new(io, Arc::clone(&heard))))
             .await
             .map_err(|_| UpstreamFailure::Protocol)?;
         tokio::spawn(async move {
             // Its end shows at the requests that it carried.
             let _ = connection.await;
         });
-        Ok(Http2Connection { sender, scheme })
+        Ok(Http2Connection { sender, heard, scheme })
     }
 
     /// Whether it takes another request.
@@ -105,6 +109,8 @@ impl Http2Connection {
         }
         Ok(Http2Call {
             answer: Some(Box::pin(self.sender.send_request(request))),
+            heard_before: self.heard.load(Ordering::Relaxed),
+            heard: Arc::clone(&self.heard),
             sink,
             sending: length != Some(0),
             body: None,
@@ -121,6 +127,8 @@ impl Http2Connection {
 /// One exchange on an HTTP/2 connection. Dropped before its end, it resets the stream.
 pub struct Http2Call {
     answer: Option<Answer>,
+    heard: Arc<AtomicU64>,
+    heard_before: u64,
     sink: PipeSink,
     /// The request's body has not ended.
     sending: bool,
@@ -180,6 +188,13 @@ impl Source for Http2Call {
 }
 
 impl Http2Call {
+    /// Whether nothing at all was heard on its connection since it began, from whatever stream: then it may be the
+    /// connection that hangs.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) == self.heard_before
+    }
+
     fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         // The request leaves only while its answer is asked for.
         match self.sink.poll_ready(cx) {

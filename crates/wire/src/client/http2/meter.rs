@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -106,13 +108,14 @@ pub(super) struct Meter<IO> {
     io: IO,
     incoming: Filter<Answers>,
     outgoing: Frames,
+    heard: Arc<AtomicU64>,
 }
 
 impl<IO> Meter<IO> {
-    /// Takes a connection on which nothing was said yet.
-    pub(super) fn new(io: IO) -> Self {
+    /// Takes a connection on which nothing was said yet. `heard` counts the times that the other side was heard.
+    pub(super) fn new(io: IO, heard: Arc<AtomicU64>) -> Self {
         let answers = Answers { budget: Budget::new(), open: HashMap::new() };
-        Meter { io, incoming: Filter::new(answers, 0), outgoing: Frames::new(PREFACE) }
+        Meter { io, incoming: Filter::new(answers, 0), outgoing: Frames::new(PREFACE), heard }
     }
 
     fn sent(&mut self, count: usize, bufs: &[IoSlice<'_>]) {
@@ -139,6 +142,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Meter<IO> {
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            this.heard.fetch_add(1, Ordering::Relaxed);
             if let Err(code) = this.incoming.take(read.filled()) {
                 tracing::debug!(code, "an upstream breaks HTTP/2");
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
