@@ -14,14 +14,18 @@ const RULES: &str = "SecRuleEngine On\n\
     SecRule ARGS|ARGS_NAMES|REQUEST_HEADERS|REQUEST_COOKIES|REQUEST_URI|REQUEST_URI_RAW|REQUEST_LINE|QUERY_STRING|REQUEST_BODY \
     \"@contains attack\" \"id:1099001,phase:2,pass,log,msg:'A word'\"\n\
     SecRule ARGS:q \"@streq refuse\" \"id:1099002,phase:2,deny,status:403,log,msg:'Refused'\"\n";
+/// Of an endpoint that a discovered upstream may not have.
+const ENDPOINTS: &str = r#"{"endpoints": ["127.0.0.1:9"]}"#;
 
 /// A gateway with a route of each kind. `/dead` has an upstream that is not there.
 fn gateway(origin: &Origin) -> (Gateway, Authority) {
     let authority = Authority::new();
     let certificate = authority.issue(&["gateway.test"]);
     let (upstream, dead) = (origin.address(), free_port());
+    let (dead_too, dead_as_well) = (free_port(), free_port());
     let gateway = Gateway::builder(BINARY)
         .file("rules/test.conf", RULES)
+        .file("endpoints.json", ENDPOINTS)
         .file("tls/a.crt", &certificate.certificate_pem)
         .file("tls/a.key", &certificate.key_pem)
         .file("tls/ca.crt", authority.pem())
@@ -47,6 +51,14 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 endpoints = [{{ address = "{upstream}" }}]
                 [upstream.dead]
                 endpoints = [{{ address = "{dead}" }}]
+                [upstream.watched]
+                discovery = {{ type = "file", path = "endpoints.json" }}
+                health_check = {{ type = "tcp" }}
+                outlier_detection = {{}}
+                circuit_breaker = {{ max_requests = 100, failure_rate_threshold = 50 }}
+                [upstream.failing]
+                endpoints = [{{ address = "{dead}" }}, {{ address = "{dead_too}" }}, {{ address = "{dead_as_well}" }}]
+                retry = {{ attempts = 2 }}
                 [firewall]
                 rules = ["rules/*.conf"]
                 log = {{ error_log = "error.log", audit_log = "audit.json" }}
@@ -62,6 +74,14 @@ fn gateway(origin: &Origin) -> (Gateway, Authority) {
                 upstream = "dead"
                 canary = [{{ upstream = "backend", headers = [{{ name = "x-canary", value = "always" }}] }}]
                 mirror = {{ upstream = "backend", share = "0%" }}
+                [[route]]
+                name = "watched"
+                match = {{ path = "/watched" }}
+                upstream = "watched"
+                [[route]]
+                name = "failing"
+                match = {{ path = "/failing" }}
+                upstream = "failing"
                 [[route]]
                 name = "limited"
                 match = {{ path = "/limited" }}
@@ -114,6 +134,8 @@ fn every_metric_of_the_docs_is_served_and_every_metric_served_is_in_the_docs() {
         "/all/card",
         "/all/a%252fb",
         "/dead",
+        "/watched",
+        "/failing",
         "/limited",
         "/limited",
         "/composed",

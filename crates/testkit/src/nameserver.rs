@@ -27,9 +27,13 @@ impl NameServer {
     /// When it does not start.
     #[must_use]
     pub fn start(records: &str) -> Self {
-        let mut server = Self::stopped(records);
-        server.resume();
-        server
+        // Between the choice of a port and its use somebody else may take it.
+        (0..10)
+            .find_map(|_| {
+                let mut server = Self::stopped(records);
+                server.try_resume().then_some(server)
+            })
+            .expect("a port stays free")
     }
 
     /// One that does not run yet.
@@ -70,7 +74,7 @@ impl NameServer {
         let id = self.child.as_ref().expect("it runs").id().to_string();
         let told = Command::new("kill").args(["-HUP", &id]).status();
         assert!(told.is_ok_and(|status| status.success()), "kill -HUP {id}");
-        self.wait();
+        assert!(self.wait(), "it has its port already");
     }
 
     /// Replaces the records while it does not run.
@@ -95,6 +99,11 @@ impl NameServer {
     /// # Panics
     /// When it does not start.
     pub fn resume(&mut self) {
+        assert!(self.try_resume(), "nsd finds its port taken:\n{}", self.log());
+    }
+
+    /// Starts it; `false` where its port is taken.
+    fn try_resume(&mut self) -> bool {
         let child = Command::new("nsd")
             .args(["-d", "-c"])
             .arg(self.folder.path().join("nsd.conf"))
@@ -102,7 +111,7 @@ impl NameServer {
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.expect("nsd is installed"));
-        self.wait();
+        self.wait()
     }
 
     fn write(&mut self, records: &str) {
@@ -117,15 +126,24 @@ impl NameServer {
         written.expect("its zone can be written");
     }
 
-    /// Waits until it answers with the zone as it was written last.
-    fn wait(&mut self) {
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until it answers with the zone as it was written last; `false` where its port is taken.
+    fn wait(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         let wanted = format!("serial {} is here", self.serial);
         while !self.ask().is_some_and(|answer| contains(&answer, wanted.as_bytes())) {
-            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "nsd does not serve:\n{}", log());
+            let log = self.log();
+            if log.contains("Address already in use") {
+                self.stop();
+                return false;
+            }
+            assert!(Instant::now() < deadline, "nsd does not serve:\n{log}");
             thread::sleep(Duration::from_millis(20));
         }
+        true
     }
 
     /// Asks for the serial's text, over TCP: it is the last that it opens.
