@@ -97,7 +97,12 @@ fn play(script: &FaultScript, mut near: &TcpStream, mut answer: Vec<u8>) -> io::
     }
     let head = answer.windows(END.len()).position(|window| window == END).map_or(0, |at| at + END.len());
     let mut sent = 0;
+    // What follows each other without a pause leaves in one write: whether it is read at once must not be chance.
+    let mut pending = Vec::new();
     for act in &script.acts {
+        if !matches!(act, Act::Answer(_) | Act::Bytes(_)) {
+            near.write_all(&std::mem::take(&mut pending))?;
+        }
         match act {
             Act::Answer(until) => {
                 let end = match until {
@@ -105,7 +110,7 @@ fn play(script: &FaultScript, mut near: &TcpStream, mut answer: Vec<u8>) -> io::
                     Until::Head => head,
                     Until::End => answer.len(),
                 };
-                near.write_all(&answer[sent.min(end)..end])?;
+                pending.extend_from_slice(&answer[sent.min(end)..end]);
                 sent = end;
             }
             Act::Drip(size, gap) => {
@@ -115,7 +120,7 @@ fn play(script: &FaultScript, mut near: &TcpStream, mut answer: Vec<u8>) -> io::
                 }
                 sent = answer.len();
             }
-            Act::Bytes(bytes) => near.write_all(bytes)?,
+            Act::Bytes(bytes) => pending.extend_from_slice(bytes),
             Act::Frames(_) => panic!("no frames in HTTP/1"),
             Act::Pause(time) => thread::sleep(*time),
             Act::Close => {
@@ -137,6 +142,7 @@ fn play(script: &FaultScript, mut near: &TcpStream, mut answer: Vec<u8>) -> io::
             }
         }
     }
+    near.write_all(&pending)?;
     // What was not read of a request would be taken for the next one.
     if script.early {
         near.shutdown(Shutdown::Both)?;
