@@ -104,14 +104,15 @@ pub async fn serve<S: Service>(
     drain: Drain,
 ) {
     let first = BytesMut::new();
+    // On the heap, so that the many connections of HTTP/1 need no room for it.
     if protocol == Protocol::Http2 {
-        return http2::serve(io, first, &settings, service, drain).await;
+        return Box::pin(http2::serve(io, first, &settings, service, drain)).await;
     }
     let detect = protocol == Protocol::Detect && settings.http2;
     let transport = Transport::new(io, first, settings.body.clone());
     if let Some((io, first)) =
         http1::serve(transport, &settings, service.clone(), drain.clone(), detect).await
     {
-        http2::serve(io, first, &settings, service, drain).await;
+        Box::pin(http2::serve(io, first, &settings, service, drain)).await;
     }
 }

@@ -7,10 +7,12 @@ use crate::head::read_trailers;
 use crate::timer::{Stall, Wait};
 use bytes::{Buf, Bytes, BytesMut};
 use portcullis_http::{BodyError, Frame, Framing};
+use socket2::SockRef;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -23,6 +25,19 @@ pub enum IoStream {
     Plain(TcpStream),
     /// Over TLS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl IoStream {
+    /// Whether the kernel holds nothing that the other side sent, not even its end. The event loop may not have heard of
+    /// what has come just now, so the kernel itself is asked.
+    fn is_quiet(&self) -> bool {
+        let socket = match self {
+            IoStream::Plain(io) => io,
+            IoStream::Tls(io) => io.get_ref().0,
+        };
+        let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsyncRead for IoStream {
@@ -186,6 +201,15 @@ pub struct Transport<IO> {
     pub(crate) timeouts: BodyTimeouts,
 }
 
+impl Transport<IoStream> {
+    /// Whether the other side has neither said anything nor ended the connection.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        // Over TLS there may be something behind the last record that was read.
+        let pending = self.poll_fill_head(&mut Context::from_waker(Waker::noop())).is_pending();
+        pending && self.io.is_quiet()
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Takes a connection over; `input` holds what was read of it already.
     pub fn new(io: IO, input: BytesMut, timeouts: BodyTimeouts) -> Self {
@@ -221,13 +245,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 
     pub(crate) fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() {
+            return self.poll_first_bytes(cx);
+        }
         // Thousands of connections may have begun a head and not ended it: room grows with what came.
-        let room = match self.input.len() {
-            0 => HEAD_FIRST,
-            full if full == self.input.capacity() => full,
-            _ => 1,
-        };
-        self.poll_fill(cx, room)
+        let full = self.input.len();
+        self.poll_fill(cx, if full == self.input.capacity() { full } else { 1 })
+    }
+
+    /// Reads the beginning of a head; nothing is allocated before there is one.
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; HEAD_FIRST];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        self.input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Gives up the buffers of a connection that may rest for long.
+    pub(crate) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
     }
 
     // ---- the incoming body

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use portcullis_http::{
     BodyError, Frame, Framing, Method, RequestHead, ResponseHead, Upgrade, UpstreamFailure, Version,
 };
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 /// A connection to an upstream that carries one exchange at a time.
 ///
@@ -89,7 +89,7 @@ impl Http1Connection {
     /// Whether an idle connection is still good: the upstream has neither closed it nor said anything unasked.
     #[must_use]
     pub fn is_quiet(&mut self) -> bool {
-        self.transport.poll_fill_head(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.transport.is_quiet()
     }
 }
 

@@ -194,6 +194,9 @@ impl Intake {
                 }
                 Poll::Ready(_) => return Poll::Ready(Begin::Closed),
                 Poll::Pending => {
+                    if was_empty {
+                        transport.rest();
+                    }
                     // Half a preface is not a head that takes its time: the client has not said what it speaks.
                     let limit = if was_empty || preface { self.patience } else { settings.header };
                     ready!(self.wait.poll_expired(cx, limit));
