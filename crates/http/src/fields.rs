@@ -110,8 +110,7 @@ static TCHAR: [bool; 256] = {
     let mut table = [false; 256];
     let mut at = 0u8;
     while at < 128 {
-        // The one place where the index is a constant's and cannot be out of bounds.
-        #[allow(clippy::indexing_slicing)]
+        #[expect(clippy::indexing_slicing, reason = "beyond the end it would be an error at compile time")]
         {
             table[at as usize] = at.is_ascii_alphanumeric()
                 || matches!(

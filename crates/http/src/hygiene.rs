@@ -111,8 +111,7 @@ const fn names(first: u8) -> &'static [(&'static [u8], Kind)] {
 static LENGTHS: [u64; 26] = {
     let mut lengths = [0; 26];
     let mut letter = 0;
-    // An index beyond the end would be an error at compile time.
-    #[allow(clippy::indexing_slicing)]
+    #[expect(clippy::indexing_slicing, reason = "beyond the end it would be an error at compile time")]
     while letter < 26 {
         let known = names(b'a' + letter as u8);
         let mut at = 0;

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_http::{ResponseHead, UpstreamFailure};
-use portcullis_testkit::{Answer, Origin};
+use portcullis_testkit::{Answer, H2Origin, Origin};
 use portcullis_upstream::{Outbound, Protocol, Trail, Upstream};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -123,14 +123,19 @@ async fn who_does_not_speak_it() {
     assert_eq!(stats(&upstream).in_flight, 0);
 }
 
-#[tokio::test]
-async fn an_answer_that_does_not_come() {
-    let origin = http2_origin(None, |request| {
+/// An origin that takes its time for a PUT.
+fn slow_at_put() -> H2Origin {
+    http2_origin(None, |request| {
         if request.method() == "PUT" {
             std::thread::sleep(Duration::from_millis(600));
         }
         http::Response::new(Bytes::new())
-    });
+    })
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come() {
+    let origin = slow_at_put();
     let upstream = to_http2(origin.address());
     get(&upstream).await.unwrap();
     let slow = upstream.with_response_timeout(Duration::from_millis(100));
@@ -142,12 +147,7 @@ async fn an_answer_that_does_not_come() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_while_others_do() {
-    let origin = http2_origin(None, |request| {
-        if request.method() == "PUT" {
-            std::thread::sleep(Duration::from_millis(600));
-        }
-        http::Response::new(Bytes::new())
-    });
+    let origin = slow_at_put();
     let upstream = to_http2(origin.address());
     get(&upstream).await.unwrap();
     let slow = upstream.with_response_timeout(Duration::from_millis(200));

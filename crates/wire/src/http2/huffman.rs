@@ -47,8 +47,7 @@ const ROWS: [(u32, u64, &[u8]); 21] = [
 static SHORT: [(u8, u8); 256] = {
     let mut table = [(0, 0); 256];
     let mut row = 0;
-    // An index beyond the end would be an error at compile time.
-    #[allow(clippy::indexing_slicing)]
+    #[expect(clippy::indexing_slicing, reason = "beyond the end it would be an error at compile time")]
     while row < ROWS.len() && ROWS[row].0 <= 8 {
         let (length, start, symbols) = ROWS[row];
         let mut at = 0;
