@@ -4,7 +4,7 @@ use crate::first_line;
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, ForwardedHeader, Host, Params, Piece, RequestHead, RequestId,
     ResponseHead, Scheme, Target, Template, Tolerance, TraceContext, TrustedProxies, Values, Version, cookie,
-    hygiene as rules,
+    forwarding, hygiene as rules,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -177,7 +177,7 @@ pub fn forwarding(data: &[u8]) {
 /// Of `Forwarded`, host and scheme are those that the proxy wrote which saw the client.
 fn said_by_proxies(fields: &Fields, trusted: &TrustedProxies) {
     if trusted.header() == ForwardedHeader::Forwarded {
-        let inherited = rules::Inherited::from_trusted(fields, trusted);
+        let inherited = forwarding::Inherited::from_trusted(fields, trusted);
         assert_eq!(inherited.host(), Some("a.test"), "the client wrote the host: {fields:?}");
     }
 }
@@ -269,8 +269,8 @@ fn forwarded(received: &Fields, head: RequestHead, trusted: &TrustedProxies) {
     let host = received.get_str("host").and_then(Host::parse).unwrap_or_default();
     let exchange = Exchange::new(head, Target::parse(b"/").unwrap(), host, client, id, trace);
     let mut out = Fields::default();
-    let inherited = rules::Inherited::from_trusted(received, trusted);
-    rules::set_forwarding(&exchange, &inherited, "portcullis", &mut out);
+    let inherited = forwarding::Inherited::from_trusted(received, trusted);
+    forwarding::set_forwarding(&exchange, &inherited, "portcullis", &mut out);
     let mut checked = Fields::default();
     for (name, value) in out.iter() {
         checked.append(name, value).expect("the gateway wrote what is no field");

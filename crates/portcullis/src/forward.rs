@@ -5,7 +5,7 @@ use crate::deadline::Time;
 use crate::plan::{ForwardPlan, RoutePlan, Trailers};
 use crate::record::{Called, Record};
 use crate::tunnel;
-use portcullis_http::hygiene::{self, Inherited};
+use portcullis_http::forwarding::{Inherited, set_forwarding};
 use portcullis_http::{
     BodyError, Exchange, Fields, Frame, Framing, Held, Rejection, RequestHead, ResponseHead, UpstreamFailure,
     Version,
@@ -88,7 +88,7 @@ pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fi
             out.append_parsed(name, value);
         }
     }
-    hygiene::set_forwarding(exchange, inherited, via, out);
+    set_forwarding(exchange, inherited, via, out);
     write_identity(exchange.principal.as_deref(), out);
     if let Some(certificate) = &exchange.client.certificate {
         client_cert.write(certificate, out);

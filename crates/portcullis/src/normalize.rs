@@ -3,7 +3,8 @@
 use crate::connection::Connection;
 use crate::snapshot::Snapshot;
 use crate::tls::TlsPlan;
-use portcullis_http::hygiene::{self, Inherited};
+use portcullis_http::forwarding::Inherited;
+use portcullis_http::hygiene;
 use portcullis_http::{
     Client, ClientAddress, Exchange, Fields, Host, Malformed, Method, Rejection, RequestHead, RequestId,
     Scheme, Target, TraceContext, Version,

@@ -18,7 +18,7 @@ use crate::rest::{Lasting, Rest};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::tunnel::{self, Reply};
 use bytes::Bytes;
-use portcullis_http::hygiene::Inherited;
+use portcullis_http::forwarding::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
 use std::future::poll_fn;
