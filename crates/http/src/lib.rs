@@ -5,7 +5,8 @@
 //! into the canonical path that router, policy, firewall and upstream all see. [`ClientAddress`] says
 //! who called, [`Exchange`] carries it all from guard to guard, and each [`Guard`] answers with `Ok` or a
 //! [`Rejection`], which only one place turns into a response. [`hygiene`] decides which fields may pass
-//! an intermediary in either direction, [`forwarding`] what the gateway says of itself and its client, and [`Budget`] accounts for every byte that is held in memory.
+//! an intermediary in either direction, [`forwarding`] what the gateway says of itself and its client, and
+//! [`Budget`] accounts for every byte that is held in memory.
 //!
 //! No type of hyper's, axum's or the `http` crate's stands here: heads are ours.
 //!

@@ -2,10 +2,14 @@
 //! which is the only way in which the library's own lookup fails.
 
 use crate::catalogue::{DURATION_BUCKETS, Family};
+use crate::label::{CAP, OTHER};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     Result,
 };
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{PoisonError, RwLock};
 
 macro_rules! family {
     ($(#[$doc:meta])* $name:ident($vec:ty) of $metric:ty, $opts:expr) => {
@@ -61,4 +65,39 @@ pub(crate) fn gauge(registry: &Registry, family: &Family<0>) -> Result<IntGauge>
     let gauge = IntGauge::new(family.name, family.help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)
+}
+
+/// Brings a counter up to a total that is kept elsewhere.
+pub(crate) fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// Counters that are looked up by a small key while requests run, because the event names them: a read lock
+/// and one hash of a few bytes, and the label text is made once for each key. Beyond the cap all keys share
+/// the counter whose labels are all `other`.
+pub(crate) struct Keyed<K, const N: usize> {
+    family: Counters<N>,
+    known: RwLock<HashMap<K, IntCounter>>,
+}
+
+impl<K: Hash + Eq, const N: usize> Keyed<K, N> {
+    pub(crate) fn new(family: Counters<N>) -> Self {
+        Keyed { family, known: RwLock::new(HashMap::new()) }
+    }
+
+    pub(crate) fn add(&self, key: K, by: u64, make: impl FnOnce(&Counters<N>) -> IntCounter) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = known.get(&key) {
+            counter.inc_by(by);
+            return;
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CAP && !known.contains_key(&key) {
+            drop(known);
+            self.family.with([OTHER; N]).inc_by(by);
+            return;
+        }
+        known.entry(key).or_insert_with(|| make(&self.family)).inc_by(by);
+    }
 }

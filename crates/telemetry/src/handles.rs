@@ -1,7 +1,7 @@
 //! What the request path counts with: handles bound to their labels once, when a snapshot compiles.
 
 use crate::family::Counters;
-use portcullis_http::{Method, TargetError, UpstreamFailure};
+use portcullis_http::{Method, TargetError};
 use prometheus::{Histogram, IntCounter, IntGauge};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn class_of(status: u16) -> usize {
 pub(crate) struct StatusClasses([OnceLock<IntCounter>; CLASSES.len()]);
 
 impl StatusClasses {
-    fn inc(&self, status: u16, bind: impl FnOnce(&str) -> IntCounter) {
+    pub(crate) fn inc(&self, status: u16, bind: impl FnOnce(&str) -> IntCounter) {
         let class = class_of(status);
         if let (Some(cell), Some(label)) = (self.0.get(class), CLASSES.get(class)) {
             cell.get_or_init(|| bind(label)).inc();
@@ -99,90 +99,6 @@ pub struct AcmeMetrics {
     pub succeeded: IntCounter,
     /// Orders that failed.
     pub failed: IntCounter,
-}
-
-/// Counts the calls to one upstream, and its connections. Cheap to clone.
-#[derive(Clone)]
-pub struct UpstreamMetrics {
-    /// Connections to its endpoints, busy or idle: `inc` when one is made, `dec` when it is gone.
-    pub open: IntGauge,
-    /// Connections that wait in the pool: `inc` when one is put back, `dec` when it is taken or gone.
-    pub idle: IntGauge,
-    calls: Arc<Calls>,
-}
-
-struct Calls {
-    label: Box<str>,
-    duration: Histogram,
-    responses: Counters<2>,
-    classes: StatusClasses,
-    failures: Counters<2>,
-    retries: Counters<2>,
-    denied: Counters<2>,
-}
-
-impl UpstreamMetrics {
-    pub(crate) fn new(
-        label: &str,
-        duration: Histogram,
-        responses: Counters<2>,
-        failures: Counters<2>,
-        [retries, denied]: [Counters<2>; 2],
-        [open, idle]: [IntGauge; 2],
-    ) -> Self {
-        let (label, classes) = (label.into(), Default::default());
-        let calls = Calls { label, duration, responses, classes, failures, retries, denied };
-        UpstreamMetrics { open, idle, calls: Arc::new(calls) }
-    }
-
-    /// Counts an answer whose head came `duration` after the call began.
-    pub fn answered(&self, status: u16, duration: Duration) {
-        let calls = &*self.calls;
-        calls.classes.inc(status, |class| calls.responses.with([&calls.label, class]));
-        calls.duration.observe(duration.as_secs_f64());
-    }
-
-    /// Counts a call that gave no usable answer.
-    pub fn failed(&self, failure: UpstreamFailure) {
-        self.calls.failures.with([&self.calls.label, failure.as_str()]).inc();
-    }
-
-    /// Counts a request that was tried again. `reason` is one of a closed set.
-    pub fn tried_again(&self, reason: &'static str) {
-        self.calls.retries.with([&self.calls.label, reason]).inc();
-    }
-
-    /// Counts a request that was not tried again though it failed. `reason` is one of a closed set.
-    pub fn not_tried_again(&self, reason: &'static str) {
-        self.calls.denied.with([&self.calls.label, reason]).inc();
-    }
-}
-
-impl std::fmt::Debug for UpstreamMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("UpstreamMetrics").field(&self.calls.label).finish()
-    }
-}
-
-/// How an upstream is, in the words of the metrics' labels. What is not configured has no series.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamHealth<'a> {
-    /// Of how many of its endpoints something holds.
-    pub endpoints: &'a [(&'static str, usize)],
-    /// Whether health is not regarded.
-    pub panic: bool,
-    /// The state of its own breaker.
-    pub breaker: Option<&'static str>,
-    /// Checks so far, by their result.
-    pub checks: Option<[(&'static str, u64); 2]>,
-    /// Ejections so far, by their cause.
-    pub ejections: Option<[(&'static str, u64); 3]>,
-    /// Changes of its own breaker so far, by the state that was entered.
-    pub transitions: Option<[(&'static str, u64); 3]>,
-    /// Changes of its endpoints' breakers so far, likewise.
-    pub endpoint_transitions: Option<[(&'static str, u64); 3]>,
-    /// Requests so far that found a cap reached, by the cap.
-    pub overflows: Option<[(&'static str, u64); 4]>,
 }
 
 /// Why a client's TLS handshake did not complete.

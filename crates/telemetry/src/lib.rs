@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod actions;
 mod catalogue;
 mod discovery;
 mod escape;
@@ -39,8 +40,10 @@ mod metrics;
 mod process;
 mod queue;
 mod redact;
+mod upstream;
 
 pub use access::{AccessLog, AccessRecord, TryRecord, UpstreamRecord};
+pub use actions::{FirewallAction, LeakAction};
 pub use catalogue::{CATALOGUE, DURATION_BUCKETS, Kind, Metric, reference};
 pub use discovery::DiscoveryMetrics;
 pub use files::LogFiles;
@@ -50,13 +53,14 @@ pub use firewall::{
 };
 pub use handles::{
     AcmeMetrics, ConnectionRefusal, HandshakeFailure, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics,
-    RouteMetrics, ShadowMetrics, TargetMetrics, UpstreamHealth, UpstreamMetrics,
+    RouteMetrics, ShadowMetrics, TargetMetrics,
 };
 pub use logging::{LogFormat, LogSettings, Logging, LoggingError, init, request_span};
-pub use metrics::{BuildInfo, CONTENT_TYPE, FirewallAction, LeakAction, Metrics, MetricsError};
+pub use metrics::{BuildInfo, CONTENT_TYPE, Metrics, MetricsError};
 pub use process::resident_bytes;
 pub use prometheus::{IntCounter as Counter, IntGauge as Gauge};
 pub use queue::{DEFAULT_CAPACITY, LogQueue};
 pub use redact::{
     MASK, Redacted, is_secret_name, is_secret_value, redact_matched, redact_path, redact_query,
 };
+pub use upstream::{UpstreamHealth, UpstreamMetrics};

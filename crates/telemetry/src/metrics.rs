@@ -1,20 +1,20 @@
 //! The registry, and the lookups that hand out handles.
 
+use crate::actions::{FirewallAction, LeakAction};
 use crate::catalogue as c;
 use crate::discovery::{DiscoveryFamilies, DiscoveryMetrics};
-use crate::family::{Counters, Gauges, Histograms, counter, gauge};
+use crate::family::{Counters, Gauges, Histograms, Keyed, counter, gauge};
 use crate::handles::{
     AcmeMetrics, InFlight, LimitMetrics, ListenerMetrics, MirrorMetrics, RouteMetrics, ShadowMetrics,
-    TargetMetrics, UpstreamHealth, UpstreamMetrics,
+    TargetMetrics,
 };
-use crate::label::{CAP, LabelSet, OTHER};
+use crate::label::LabelSet;
 use crate::process;
+use crate::upstream::{UpstreamFamilies, UpstreamHealth, UpstreamMetrics};
 use portcullis_http::{Budget, Rejection};
 use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The media type of [`Metrics::render`]'s text.
@@ -45,58 +45,6 @@ impl From<prometheus::Error> for MetricsError {
     }
 }
 
-/// What the firewall did because of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FirewallAction {
-    /// The request or response was refused with a status.
-    Deny,
-    /// The connection was closed without an answer.
-    Drop,
-    /// The client was sent elsewhere.
-    Redirect,
-    /// The rest of the rules was skipped.
-    Allow,
-    /// It would have been refused, but the firewall only detects.
-    Detect,
-    /// The rule matched and was logged; nothing else followed from it.
-    Log,
-}
-
-impl FirewallAction {
-    /// The action's name in logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FirewallAction::Deny => "deny",
-            FirewallAction::Drop => "drop",
-            FirewallAction::Redirect => "redirect",
-            FirewallAction::Allow => "allow",
-            FirewallAction::Detect => "detect",
-            FirewallAction::Log => "log",
-        }
-    }
-}
-
-/// What leak prevention did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LeakAction {
-    /// A piece of the response was masked.
-    Mask,
-    /// The response was withheld.
-    Block,
-}
-
-impl LeakAction {
-    /// The action's name in logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LeakAction::Mask => "mask",
-            LeakAction::Block => "block",
-        }
-    }
-}
-
 /// All metrics of the process. Lives outside the snapshot: a reload resets nothing.
 ///
 /// Handles ([`Metrics::route`] and the like) are made when a snapshot compiles; what they count on the
@@ -120,23 +68,9 @@ pub struct Metrics {
     requests: Counters<3>,
     request_duration: Histograms<1>,
     in_flight: IntGauge,
-    upstream_duration: Histograms<1>,
-    upstream_responses: Counters<2>,
-    upstream_failures: Counters<2>,
-    upstream_retries: Counters<2>,
-    upstream_retries_denied: Counters<2>,
-    upstream_open: Gauges<1>,
-    upstream_idle: Gauges<1>,
-    endpoint_requests: Counters<2>,
+    upstream: UpstreamFamilies,
     canary_requests: Counters<2>,
     mirrored_requests: Counters<2>,
-    upstream_endpoints: Gauges<2>,
-    upstream_panic: Gauges<1>,
-    upstream_checks: Counters<2>,
-    upstream_ejections: Counters<2>,
-    upstream_breaker: Gauges<2>,
-    upstream_breaker_transitions: Counters<3>,
-    upstream_overflows: Counters<2>,
     discovery: DiscoveryFamilies,
     part_failures: Counters<2>,
     firewall: Keyed<(u32, FirewallAction), 2>,
@@ -207,23 +141,9 @@ impl Metrics {
             requests: Counters::register(r, &c::REQUESTS)?,
             request_duration: Histograms::register(r, &c::REQUEST_DURATION)?,
             in_flight: gauge(r, &c::REQUESTS_IN_FLIGHT)?,
-            upstream_duration: Histograms::register(r, &c::UPSTREAM_DURATION)?,
-            upstream_responses: Counters::register(r, &c::UPSTREAM_RESPONSES)?,
-            upstream_failures: Counters::register(r, &c::UPSTREAM_FAILURES)?,
-            upstream_retries: Counters::register(r, &c::UPSTREAM_RETRIES)?,
-            upstream_retries_denied: Counters::register(r, &c::UPSTREAM_RETRIES_DENIED)?,
-            upstream_open: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_OPEN)?,
-            upstream_idle: Gauges::register(r, &c::UPSTREAM_CONNECTIONS_IDLE)?,
-            endpoint_requests: Counters::register(r, &c::ENDPOINT_REQUESTS)?,
+            upstream: UpstreamFamilies::register(r)?,
             canary_requests: Counters::register(r, &c::CANARY_REQUESTS)?,
             mirrored_requests: Counters::register(r, &c::MIRRORED_REQUESTS)?,
-            upstream_endpoints: Gauges::register(r, &c::UPSTREAM_ENDPOINTS)?,
-            upstream_panic: Gauges::register(r, &c::UPSTREAM_PANIC)?,
-            upstream_checks: Counters::register(r, &c::UPSTREAM_HEALTH_CHECKS)?,
-            upstream_ejections: Counters::register(r, &c::UPSTREAM_EJECTIONS)?,
-            upstream_breaker: Gauges::register(r, &c::UPSTREAM_BREAKER_STATE)?,
-            upstream_breaker_transitions: Counters::register(r, &c::UPSTREAM_BREAKER_TRANSITIONS)?,
-            upstream_overflows: Counters::register(r, &c::UPSTREAM_OVERFLOWS)?,
             discovery: DiscoveryFamilies::register(r)?,
             part_failures: Counters::register(r, &c::COMPOSITION_PART_FAILURES)?,
             firewall: Keyed::new(Counters::register(r, &c::FIREWALL_VERDICTS)?),
@@ -289,44 +209,12 @@ impl Metrics {
     /// The handle of a configured upstream. Made when a snapshot compiles.
     #[must_use]
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        let label = self.labels.upstream.admit(name);
-        UpstreamMetrics::new(
-            label,
-            self.upstream_duration.with([label]),
-            self.upstream_responses.clone(),
-            self.upstream_failures.clone(),
-            [self.upstream_retries.clone(), self.upstream_retries_denied.clone()],
-            [self.upstream_open.with([label]), self.upstream_idle.with([label])],
-        )
+        self.upstream.of(self.labels.upstream.admit(name))
     }
 
     /// Says how an upstream is: its endpoints, its breakers, what became of its checks and caps.
     pub fn upstream_health(&self, name: &str, health: &UpstreamHealth<'_>) {
-        let label = self.labels.upstream.admit(name);
-        for (condition, count) in health.endpoints {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            self.upstream_endpoints.with([label, condition]).set(count);
-        }
-        self.upstream_panic.with([label]).set(i64::from(health.panic));
-        if let Some(is) = health.breaker {
-            for state in ["closed", "open", "half_open"] {
-                self.upstream_breaker.with([label, state]).set(i64::from(state == is));
-            }
-        }
-        for (result, total) in health.checks.iter().flatten() {
-            raise(&self.upstream_checks.with([label, result]), *total);
-        }
-        for (cause, total) in health.ejections.iter().flatten() {
-            raise(&self.upstream_ejections.with([label, cause]), *total);
-        }
-        for (scope, all) in [("upstream", &health.transitions), ("endpoint", &health.endpoint_transitions)] {
-            for (state, total) in all.iter().flatten() {
-                raise(&self.upstream_breaker_transitions.with([label, scope, state]), *total);
-            }
-        }
-        for (cap, total) in health.overflows.iter().flatten() {
-            raise(&self.upstream_overflows.with([label, cap]), *total);
-        }
+        self.upstream.note(self.labels.upstream.admit(name), health);
     }
 
     /// The handle of an upstream whose endpoints are discovered.
@@ -397,7 +285,7 @@ impl Metrics {
     pub fn endpoint(&self, upstream: &str, endpoint: &str, requests: u64) {
         let (upstream, endpoint) =
             (self.labels.upstream.admit(upstream), self.labels.endpoint.admit(endpoint));
-        self.endpoint_requests.with([upstream, endpoint]).inc_by(requests);
+        self.upstream.sent(upstream, endpoint, requests);
     }
 
     /// The counter of the requests of a route with canaries that go to this upstream. Made when a snapshot compiles;
@@ -533,222 +421,9 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Counters that are looked up by a small key while requests run, because the event names them: a read lock
-/// and one hash of a few bytes, and the label text is made once for each key. Beyond the cap all keys share
-/// the counter whose labels are all `other`.
-struct Keyed<K, const N: usize> {
-    family: Counters<N>,
-    known: RwLock<HashMap<K, IntCounter>>,
-}
-
-impl<K: Hash + Eq, const N: usize> Keyed<K, N> {
-    fn new(family: Counters<N>) -> Self {
-        Keyed { family, known: RwLock::new(HashMap::new()) }
-    }
-
-    fn add(&self, key: K, by: u64, make: impl FnOnce(&Counters<N>) -> IntCounter) {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = known.get(&key) {
-            counter.inc_by(by);
-            return;
-        }
-        drop(known);
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= CAP && !known.contains_key(&key) {
-            drop(known);
-            self.family.with([OTHER; N]).inc_by(by);
-            return;
-        }
-        known.entry(key).or_insert_with(|| make(&self.family)).inc_by(by);
-    }
-}
-
 fn saturate(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Brings a counter up to a total that is kept elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalogue::CATALOGUE;
-    use crate::handles::{ConnectionRefusal, HandshakeFailure};
-    use portcullis_http::{Method, TargetError, UpstreamFailure};
-    use std::collections::BTreeSet;
-    use std::time::Duration;
-
-    fn metrics() -> Metrics {
-        Metrics::new(BuildInfo { version: "0.0.0", rustc: "test" }).unwrap()
-    }
-
-    /// An upstream whose breaker is open after so many checks failed.
-    fn health(checks: u64) -> UpstreamHealth<'static> {
-        let states = Some([("closed", 0), ("open", 1), ("half_open", 0)]);
-        UpstreamHealth {
-            endpoints: &[("all", 2), ("available", 1)],
-            panic: true,
-            breaker: Some("open"),
-            checks: Some([("success", 0), ("failure", checks)]),
-            ejections: Some([
-                ("consecutive_5xx", 1),
-                ("consecutive_gateway_failure", 0),
-                ("success_rate", 0),
-            ]),
-            transitions: states,
-            endpoint_transitions: states,
-            overflows: Some([("connections", 0), ("pending", 0), ("requests", 4), ("retries", 0)]),
-        }
-    }
-
-    #[test]
-    fn totals_kept_elsewhere_are_caught_up_with() {
-        let metrics = metrics();
-        for checks in [2, 5, 5] {
-            metrics.upstream_health("catalogue", &health(checks));
-        }
-        let text = metrics.render().unwrap();
-        for line in [
-            r#"portcullis_upstream_health_checks_total{result="failure",upstream="catalogue"} 5"#,
-            r#"portcullis_upstream_circuit_breaker_state{state="open",upstream="catalogue"} 1"#,
-            r#"portcullis_upstream_circuit_breaker_state{state="closed",upstream="catalogue"} 0"#,
-            r#"portcullis_upstream_endpoints{condition="available",upstream="catalogue"} 1"#,
-        ] {
-            assert!(text.lines().any(|is| is == line), "{line}\n{text}");
-        }
-    }
-
-    /// Touches every metric there is.
-    fn exercised() -> Metrics {
-        let metrics = metrics();
-        metrics.route("titles").observe(Method::Get, 200, Duration::from_millis(2));
-        metrics.target("titles").would_refuse(TargetError::DoubleEncoding);
-        metrics.unmatched().observe(Method::Other, 404, Duration::ZERO);
-        let upstream = metrics.upstream("catalogue");
-        upstream.answered(200, Duration::from_millis(1));
-        upstream.failed(UpstreamFailure::Connect);
-        upstream.tried_again("connect");
-        upstream.not_tried_again("budget");
-        upstream.open.inc();
-        upstream.idle.inc();
-        metrics.endpoint("catalogue", "127.0.0.1:80", 1);
-        metrics.canary("titles", "catalogue").inc();
-        metrics.mirror("titles").answered.inc();
-        metrics.upstream_health("catalogue", &health(3));
-        metrics.discovery("catalogue").ok.inc();
-        metrics.part_failures("titles", "pricing").inc();
-        metrics.firewall(1_000_001, FirewallAction::Deny);
-        metrics.shadow("titles").both_pass.inc();
-        metrics.firewall_log_dropped("audit").inc();
-        metrics.rejection(&Rejection::NoRoute);
-        metrics.limit(Some("titles"), "default").passed.inc();
-        metrics.leaks("card", LeakAction::Mask, 2);
-        metrics.acme("a.test").failed.inc();
-        let listener = metrics.listener("public");
-        drop(listener.connection());
-        listener.handshake_failed(HandshakeFailure::Timeout);
-        listener.refused(ConnectionRefusal::AddressLimit);
-        listener.not_accepted.inc();
-        metrics.memory(Some(1), 0);
-        metrics.expiries("public", Some(1), Some(2));
-        metrics.watch_budget(Budget::new(10), 10);
-        metrics.reload_succeeded("0011223344556677");
-        metrics.reload_failed();
-        metrics
-    }
-
-    #[test]
-    fn what_is_exposed_is_what_the_catalogue_lists() {
-        let text = exercised().render().unwrap();
-        let exposed: BTreeSet<&str> =
-            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let listed: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
-        assert_eq!(exposed, listed);
-        for metric in CATALOGUE {
-            let line = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
-            assert!(text.lines().any(|l| l == line), "{line}");
-        }
-    }
-
-    /// A rule set has more rules than the metric has room for: those that come first keep their series, all others
-    /// share one, and none is lost.
-    #[test]
-    fn firewall_verdicts_beyond_the_cap_are_counted_together() {
-        let metrics = metrics();
-        let cap = u32::try_from(CAP).unwrap();
-        for rule in 0..cap + 7 {
-            metrics.firewall(rule, FirewallAction::Log);
-        }
-        metrics.firewall(0, FirewallAction::Log);
-        let text = metrics.render().unwrap();
-        let lines =
-            || text.lines().filter_map(|line| line.strip_prefix("portcullis_firewall_verdicts_total{"));
-        assert_eq!(lines().count(), CAP + 1);
-        assert!(lines().any(|line| line == r#"action="log",rule="0"} 2"#));
-        assert!(lines().any(|line| line == r#"action="other",rule="other"} 7"#), "{text}");
-        let total: u32 = lines().map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
-        assert_eq!(total, cap + 8);
-    }
-
-    #[test]
-    fn j4_a_hundred_thousand_inputs_make_no_more_series() {
-        let metrics = metrics();
-        let route = metrics.route("titles");
-        let series = |metrics: &Metrics| metrics.render().unwrap().lines().count();
-        for i in 0..100_000_u32 {
-            let method = Method::from_bytes(format!("M{i}").as_bytes());
-            route.observe(method, u16::try_from(i % 2000).unwrap(), Duration::from_millis(u64::from(i)));
-            metrics.firewall(i, FirewallAction::Deny);
-        }
-        let before = series(&metrics);
-        assert!(before < 2 * CAP, "{before}");
-        for i in 100_000..200_000 {
-            metrics.firewall(i, FirewallAction::Deny);
-            drop(metrics.route(&format!("route-{}", i % CAP as u32)));
-        }
-        for i in 0..1000 {
-            drop(metrics.route(&format!("more-{i}")));
-        }
-        let text = metrics.render().unwrap();
-        assert!(text.contains(r#"rule="other""#) && text.contains(r#"route="other""#));
-        let routes =
-            text.lines().filter(|l| l.starts_with("portcullis_request_duration_seconds_count")).count();
-        assert_eq!(routes, CAP + 1, "the cap, and `other`");
-    }
-
-    #[test]
-    fn a_reload_replaces_the_hash_and_a_failed_one_keeps_it() {
-        let metrics = metrics();
-        metrics.reload_succeeded("aaaa");
-        metrics.reload_succeeded("bbbb");
-        metrics.reload_failed();
-        let text = metrics.render().unwrap();
-        assert!(!text.contains("aaaa") && text.contains(r#"portcullis_config_info{hash="bbbb"} 1"#));
-        assert!(text.contains("portcullis_config_last_reload_successful 0"));
-        assert!(text.contains(r#"portcullis_reloads_total{result="success"} 2"#));
-    }
-
-    #[test]
-    fn the_budget_is_read_when_it_is_asked_for() {
-        let metrics = metrics();
-        let budget = Budget::new(100);
-        metrics.watch_budget(budget.clone(), 100);
-        let held = budget.hold(42).unwrap();
-        assert!(metrics.render().unwrap().contains("portcullis_buffered_body_bytes 42"));
-        drop(held);
-        assert!(metrics.render().unwrap().contains("portcullis_buffered_body_bytes 0"));
-    }
-
-    #[test]
-    fn in_flight_counts_down_when_dropped() {
-        let metrics = metrics();
-        let first = metrics.in_flight();
-        let second = metrics.in_flight();
-        assert_eq!(metrics.requests_in_flight(), 2);
-        drop((first, second));
-        assert_eq!(metrics.requests_in_flight(), 0);
-    }
-}
+mod tests;
