@@ -1,10 +1,12 @@
 //! The tree as SecLang again, each directive on one line, in a form that parses to the same tree.
 
+mod list;
+
 use std::fmt;
 
 use crate::ast::{
-    Action, Actions, Directive, DirectiveKind, IdRange, Operator, Rule, RuleSelector, Selector, Text,
-    UpdateAction, UpdateTarget, Variable,
+    Actions, Directive, DirectiveKind, IdRange, Operator, Rule, RuleSelector, Text, UpdateAction,
+    UpdateTarget, Variable,
 };
 
 impl fmt::Display for Directive {
@@ -27,8 +29,14 @@ impl fmt::Display for Directive {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", VariableList(&self.variables), self.operator)?;
-        if self.actions.items.is_empty() { Ok(()) } else { write!(f, " {}", self.actions) }
+        list::write(f, &self.variables)?;
+        let operator = self.operator.to_string();
+        write!(f, " {operator}")?;
+        // At the end of a line a backslash would take the next one for its own.
+        if self.actions.items.is_empty() && !operator.ends_with('\\') {
+            return Ok(());
+        }
+        write!(f, " {}", self.actions)
     }
 }
 
@@ -52,75 +60,13 @@ impl fmt::Display for Operator {
 
 impl fmt::Display for Variable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = match (self.excluded, self.counted) {
-            (false, false) => "",
-            (true, false) => "!",
-            (false, true) => "&",
-            (true, true) => "!&",
-        };
-        write!(f, "{prefix}{}", &*self.name)?;
-        match &self.selector {
-            None => Ok(()),
-            Some(Selector::Regex(pattern)) => write!(f, ":/{}/", escape(pattern, '/')),
-            Some(Selector::Key(text) | Selector::Path(text)) => {
-                let bare = !text.is_empty()
-                    && !text.starts_with(['/', '\''])
-                    && text.bytes().all(|b| b.is_ascii_graphic() && b != b'|' && b != b'"')
-                    // In quotes a backslash could take the closing one for its own.
-                    && (!text.contains('\\') || misread(text, '\''));
-                let path = matches!(self.selector, Some(Selector::Path(_)))
-                    && text.starts_with('/')
-                    && !text.contains(['|', ' ', '"', '\'', '\\']);
-                if bare || path { write!(f, ":{}", &**text) } else { write!(f, ":'{}'", escape(text, '\'')) }
-            }
-        }
-    }
-}
-
-struct VariableList<'a>(&'a [Variable]);
-
-impl fmt::Display for VariableList<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let elements: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        let list = elements.join("|");
-        if list.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
-            f.write_str(&list)
-        } else {
-            write!(f, "\"{}\"", escape(&list, '"'))
-        }
+        list::write_element(f, self)
     }
 }
 
 impl fmt::Display for Actions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let items: Vec<String> = self.items.iter().map(ToString::to_string).collect();
-        let list = items.join(",");
-        if !misread(&list, '"') {
-            return write!(f, "\"{}\"", escape(&list, '"'));
-        }
-        // A backslash before a quote comes only from a word without quotes, or from one in single quotes, where no value
-        // can have quotes of its own.
-        if !list.contains(char::is_whitespace) {
-            return f.write_str(&list);
-        }
-        let bare = |action: &Action| match &action.value {
-            Some(value) => format!("{}:{}", &*action.name, &**value),
-            None => action.name.to_string(),
-        };
-        let items: Vec<String> = self.items.iter().map(bare).collect();
-        write!(f, "'{}'", escape(&items.join(","), '\''))
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        match &self.value {
-            None => Ok(()),
-            // A backslash before a quote cannot be said within quotes: such a value stood without any.
-            Some(value) if is_plain(value) || misread(value, '\'') => write!(f, ":{}", &**value),
-            Some(value) => write!(f, ":'{}'", escape(value, '\'')),
-        }
+        list::write(f, &self.items)
     }
 }
 
@@ -154,8 +100,13 @@ impl fmt::Display for IdList<'_> {
 
 impl fmt::Display for UpdateTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.rules, VariableList(&self.variables))?;
-        if self.replaced.is_empty() { Ok(()) } else { write!(f, " {}", VariableList(&self.replaced)) }
+        write!(f, "{} ", self.rules)?;
+        list::write(f, &self.variables)?;
+        if self.replaced.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" ")?;
+        list::write(f, &self.replaced)
     }
 }
 
