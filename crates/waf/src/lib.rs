@@ -47,6 +47,7 @@ mod compile;
 mod geo;
 pub mod libinjection;
 mod macros;
+mod nominations;
 pub mod operator;
 mod overlay;
 mod prefilter;

@@ -9,6 +9,7 @@ use crate::audit::{AuditEngine, AuditSettings, PartsChange};
 use crate::body::xml;
 use crate::geo::GeoDatabase;
 use crate::macros::{Names, TxNames, TxSlot};
+use crate::nominations::Nominations;
 use crate::operator::{Op, OperatorKind, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::rule::{Disruptive, Meta, Mode, Phase, Processor, SetVar, TxChange, TxTarget};
@@ -233,6 +234,8 @@ pub struct Program {
     pub(crate) prefilters: [Prefilter; 2],
     /// The rules of each phase in order.
     pub(crate) phases: [Vec<RuleIx>; 5],
+    /// For each phase, which rules a value concerns.
+    pub(crate) nominations: [Nominations; 5],
     pub(crate) names: TxNames,
     pub(crate) known: KnownSlots,
     pub(crate) settings: Settings,

@@ -25,18 +25,14 @@ impl Sources {
 
     /// The parts a variable's values come from.
     pub(crate) fn of(var: Var) -> Self {
-        let arguments = Self::own(Var::ArgsGet).union(Self::own(Var::ArgsPost));
-        match var {
-            Var::Args | Var::ArgsNames | Var::ArgsCombinedSize => arguments,
-            Var::ArgsGetNames => Self::own(Var::ArgsGet),
-            Var::ArgsPostNames => Self::own(Var::ArgsPost),
-            Var::RequestHeadersNames => Self::own(Var::RequestHeaders),
-            Var::RequestCookiesNames => Self::own(Var::RequestCookies),
+        let parts = match var {
+            Var::ArgsCombinedSize => Var::Args.parts(),
             // Read from where the body is kept; its length is set when it is complete.
-            Var::StreamInputBody => Self::own(Var::RequestBodyLength),
-            Var::StreamOutputBody => Self::own(Var::ResponseBody),
-            _ => Self::own(var),
-        }
+            Var::StreamInputBody => Var::RequestBodyLength.parts(),
+            Var::StreamOutputBody => Var::ResponseBody.parts(),
+            _ => var.parts(),
+        };
+        parts.iter().fold(Self::NONE, |all, part| all.union(Self::own(*part)))
     }
 
     #[must_use]

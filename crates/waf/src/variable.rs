@@ -187,6 +187,20 @@ impl Var {
         matches!(self, Self::Global | Self::Ip | Self::Resource | Self::Session | Self::User)
     }
 
+    /// The parts of a message whose entries are the variable's, one after the other; of a scalar, itself.
+    pub(crate) fn parts(self) -> &'static [Self] {
+        match self {
+            Self::Args | Self::ArgsNames => &[Self::ArgsGet, Self::ArgsPost],
+            Self::ArgsGetNames => &[Self::ArgsGet],
+            Self::ArgsPostNames => &[Self::ArgsPost],
+            Self::RequestHeadersNames => &[Self::RequestHeaders],
+            Self::RequestCookiesNames => &[Self::RequestCookies],
+            Self::ResponseHeadersNames => &[Self::ResponseHeaders],
+            Self::FilesNames => &[Self::Files],
+            part => std::slice::from_ref(&part.info().var),
+        }
+    }
+
     /// Whether the variable's values are names (and their keys the same names).
     pub(crate) const fn is_names(self) -> bool {
         matches!(

@@ -14,6 +14,7 @@ use portcullis_seclang as ast;
 use crate::body::xml;
 use crate::codes;
 use crate::macros::Num;
+use crate::nominations::Nominations;
 use crate::operator::{Op, Pattern, PatternId};
 use crate::prefilter::Prefilter;
 use crate::program::{
@@ -189,7 +190,7 @@ impl Compiler<'_> {
         }
         let geo = self.geo_database(settings.geo_database.as_ref());
         let prefilters = [self.prefilter(0), self.prefilter(1)];
-        Some(Program {
+        let mut program = Program {
             uid: next_uid(),
             rules: compiled,
             links: std::mem::take(&mut self.links),
@@ -199,12 +200,15 @@ impl Compiler<'_> {
             patterns: std::mem::take(&mut self.patterns),
             prefilters,
             phases,
+            nominations: Default::default(),
             names,
             known,
             settings,
             xml_paths: std::mem::take(&mut self.xml_paths),
             geo,
-        })
+        };
+        program.nominations = Phase::ALL.map(|phase| Nominations::new(&program, phase));
+        Some(program)
     }
 
     fn prefilter(&self, side: usize) -> Prefilter {

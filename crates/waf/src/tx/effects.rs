@@ -216,6 +216,7 @@ impl Engine<'_> {
                 Ctl::RemoveRules(rules) => self.state.removed.union_with(rules),
                 Ctl::RemoveTargets(removal) => {
                     self.state.touched.union_with(&removal.rules);
+                    self.state.retouched = true;
                     self.state.removals.push(Arc::clone(removal));
                 }
                 Ctl::BodyProcessor(processor) => {

@@ -1,5 +1,6 @@
 //! The rule loop: phases, rules, chains, operators.
 
+use super::memo::Memo;
 use super::state::{Hit, Item, State, TxValue};
 use super::values::ValueId;
 use crate::macros::Num;
@@ -14,6 +15,7 @@ pub(super) struct Engine<'a> {
     pub(super) program: &'a Program,
     pub(super) state: &'a mut State,
     pub(super) caches: &'a mut Caches,
+    pub(super) memo: &'a mut Memo,
 }
 
 /// What becomes of the phase after a rule matched.
@@ -27,19 +29,25 @@ impl Engine<'_> {
     /// Runs the rules of a phase.
     pub(super) fn run(&mut self, phase: Phase) -> Option<Interruption> {
         self.begin(phase);
+        self.nominate(phase);
         let program = self.program;
-        let order = program.order(phase);
+        let (order, rules) = (program.order(phase), program.nominations.get(phase.index())?);
         let mut at = 0usize;
-        while let Some(&index) = order.get(at) {
-            at += 1;
+        while let Some(place) = self.state.nominees.next(at) {
+            at = place + 1;
             if self.state.mode == Mode::Off {
                 return None;
             }
-            if self.state.removed.contains(index) {
+            let Some(&index) = order.get(place) else { break };
+            if self.state.removed.contains(index) || !self.is_concerned(rules, place) {
                 continue;
             }
             let Some(rule) = program.rule(index) else { continue };
-            if !self.rule(index, rule) {
+            let matched = self.rule(index, rule);
+            if std::mem::take(&mut self.state.retouched) {
+                self.visit_touched(order);
+            }
+            if !matched {
                 continue;
             }
             match rule.skip {

@@ -1,12 +1,12 @@
 //! From the variables of a rule to the values it looks at.
 
 use super::engine::Engine;
-use super::state::{Entry, Hit, Item, TxValue, push_number};
+use super::state::{Hit, Item, TxValue, push_number};
 use super::values::ValueId;
 use crate::macros::{Names, TxSlot};
 use crate::program::{Lane, Segment};
 use crate::target::{Exclusion, Key, Target};
-use crate::variable::Var;
+use crate::variable::{Shape, Var};
 
 impl Engine<'_> {
     /// Gathers the values of a lane and takes them through its transformations.
@@ -47,29 +47,6 @@ impl Engine<'_> {
     pub(super) fn collect(&mut self, target: &Target, excludes: &[Exclusion], out: &mut Vec<Item>) {
         let var = target.var;
         match var {
-            Var::Args | Var::ArgsNames => {
-                for side in [0, 1] {
-                    self.entries(var, side, &target.key, excludes, out);
-                }
-            }
-            Var::ArgsGet | Var::ArgsGetNames => self.entries(var, 0, &target.key, excludes, out),
-            Var::ArgsPost | Var::ArgsPostNames => self.entries(var, 1, &target.key, excludes, out),
-            Var::RequestHeaders | Var::RequestHeadersNames => {
-                self.entries(var, 2, &target.key, excludes, out)
-            }
-            Var::RequestCookies | Var::RequestCookiesNames => {
-                self.entries(var, 3, &target.key, excludes, out)
-            }
-            Var::ResponseHeaders | Var::ResponseHeadersNames => {
-                self.entries(var, 4, &target.key, excludes, out)
-            }
-            Var::Files | Var::FilesNames => self.entries(var, 5, &target.key, excludes, out),
-            Var::FilesSizes => self.entries(var, 6, &target.key, excludes, out),
-            Var::MultipartFilename => self.entries(var, 7, &target.key, excludes, out),
-            Var::MultipartName => self.entries(var, 8, &target.key, excludes, out),
-            Var::MultipartPartHeaders => self.entries(var, 9, &target.key, excludes, out),
-            Var::Xml => self.entries(var, 10, &target.key, excludes, out),
-            Var::Geo => self.entries(var, 11, &target.key, excludes, out),
             stored if stored.is_persistent() => self.stored_items(var, &target.key, excludes, out),
             Var::Rule => self.rule_items(&target.key, excludes, out),
             Var::Tx => self.tx_items(&target.key, excludes, out),
@@ -83,6 +60,11 @@ impl Engine<'_> {
                     out.push(Item { var, counted: false, slot: None, key, value });
                 }
             }
+            _ if var.info().shape == Shape::Collection => {
+                for part in var.parts() {
+                    self.entries(var, *part, &target.key, excludes, out);
+                }
+            }
             _ => {
                 let value = self.scalar(var);
                 if value.is_some() && !self.excluded(var, ValueId::NONE, excludes) {
@@ -92,22 +74,9 @@ impl Engine<'_> {
         }
     }
 
-    fn entries(&mut self, var: Var, which: usize, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
+    fn entries(&mut self, var: Var, part: Var, key: &Key, excludes: &[Exclusion], out: &mut Vec<Item>) {
         let state = &*self.state;
-        let entries: &[Entry] = match which {
-            0 => &state.args_get,
-            1 => &state.args_post,
-            2 => &state.request_headers,
-            3 => &state.cookies,
-            4 => &state.response_headers,
-            5 => &state.upload.files,
-            6 => &state.upload.sizes,
-            7 => &state.upload.file_names,
-            8 => &state.upload.parts,
-            9 => &state.upload.headers,
-            10 => &state.xml,
-            _ => &state.geo,
-        };
+        let Some(entries) = state.entries(part) else { return };
         let names = var.is_names();
         for entry in entries {
             if !matches!(key, Key::Any) && !key.matches(state.values.get(entry.key)) {
@@ -121,7 +90,7 @@ impl Engine<'_> {
         }
     }
 
-    fn excluded(&self, var: Var, key: ValueId, excludes: &[Exclusion]) -> bool {
+    pub(super) fn excluded(&self, var: Var, key: ValueId, excludes: &[Exclusion]) -> bool {
         let key = self.state.values.get(key);
         excludes.iter().any(|exclusion| exclusion.covers(var, key, &self.program.names))
     }

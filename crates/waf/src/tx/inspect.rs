@@ -36,7 +36,7 @@ impl Detector {
 }
 
 /// Whether an operator can match any of some values with these bytes.
-fn possible(op: &Op, bytes: &ByteSet) -> bool {
+pub(super) fn possible(op: &Op, bytes: &ByteSet) -> bool {
     match op {
         Op::ByteRange(allowed) => allowed.complement().intersects(bytes),
         Op::UrlEncoding => bytes.contains(b'%'),
@@ -124,7 +124,7 @@ impl Engine<'_> {
                 if touched && self.removed_target(index, &item) {
                     continue;
                 }
-                if self.pattern(id, pattern, link, item.value) {
+                if self.pattern(id, pattern, link.capture, item.value) {
                     matched = true;
                     self.hit(link, Hit { item, number: None });
                 }
@@ -157,34 +157,51 @@ impl Engine<'_> {
 
     /// Whether the rule matches on this value; captures are set when it does.
     fn test(&mut self, link: &Link, item: &Item, argument: &[u8], number: i64) -> bool {
+        if matches!(link.op, Op::GeoLookup) {
+            return self.geo_lookup(item.value) != link.negated;
+        }
+        let capture = link.capture && !link.negated;
+        self.holds(link, item.value, capture, Some((argument, number))).unwrap_or(false)
+    }
+
+    /// Whether a condition holds for a value, given its argument as text and as an integer. Without these, `None` where
+    /// they have to be known; what they are is up to the transaction. Nothing depends on it and nothing is changed
+    /// otherwise, but for captures if these are wanted.
+    pub(super) fn holds(
+        &mut self,
+        link: &Link,
+        value: ValueId,
+        capture: bool,
+        argument: Option<(&[u8], i64)>,
+    ) -> Option<bool> {
         let values = &self.state.values;
         let holds = match &link.op {
-            Op::Rx(id) | Op::Pm(id) => self.pattern_alone(*id, link, item.value),
-            Op::Detect(detector) => self.detect(*detector, link, item.value),
-            Op::GeoLookup => self.geo_lookup(item.value),
+            Op::Rx(id) | Op::Pm(id) => self.pattern_alone(*id, capture, value),
+            Op::Detect(detector) => self.detect(*detector, capture, value),
+            Op::GeoLookup => return None,
             Op::Checksum(check, id) => {
                 let pattern = self.program.pattern(*id);
-                pattern.is_some_and(|pattern| {
-                    pattern.any_match(values.get(item.value), |text| check.holds(text))
-                })
+                pattern.is_some_and(|pattern| pattern.any_match(values.get(value), |text| check.holds(text)))
             }
             Op::Text(op, text) => {
-                text_matches(*op, values.get(item.value), text.literal().unwrap_or(argument))
+                let wanted = text.literal().or(argument.map(|(text, _)| text))?;
+                text_matches(*op, values.get(value), wanted)
             }
-            Op::RxText(_) => self.caches.matches_expanded(argument, values.get(item.value)),
-            Op::Compare(compare, _) => compare.holds(atoi(values.get(item.value)), number),
-            Op::IpMatch(networks) => ip_match(networks, values.get(item.value)),
-            Op::ByteRange(allowed) => allowed.complement().intersects(&values.byte_set(item.value)),
-            Op::UrlEncoding => url_encoding_is_invalid(values.get(item.value)),
-            Op::Utf8 => utf8_is_invalid(values.get(item.value)),
+            Op::RxText(_) => self.caches.matches_expanded(argument?.0, values.get(value)),
+            Op::Compare(compare, Num::Fixed(number)) => compare.holds(atoi(values.get(value)), *number),
+            Op::Compare(compare, Num::Text(_)) => compare.holds(atoi(values.get(value)), argument?.1),
+            Op::IpMatch(networks) => ip_match(networks, values.get(value)),
+            Op::ByteRange(allowed) => allowed.complement().intersects(&values.byte_set(value)),
+            Op::UrlEncoding => url_encoding_is_invalid(values.get(value)),
+            Op::Utf8 => utf8_is_invalid(values.get(value)),
             Op::Always => true,
             Op::Never => false,
         };
-        holds != link.negated
+        Some(holds != link.negated)
     }
 
     /// Whether a pattern matches a value that nothing is known of yet.
-    fn pattern_alone(&mut self, id: PatternId, link: &Link, value: ValueId) -> bool {
+    fn pattern_alone(&mut self, id: PatternId, capture: bool, value: ValueId) -> bool {
         let side = self.state.side;
         let (Some(pattern), Some(filter)) = (self.program.pattern(id), self.program.prefilters.get(side))
         else {
@@ -192,17 +209,16 @@ impl Engine<'_> {
         };
         let row = self.state.values.row(value, side, filter);
         crate::prefilter::has_bit(self.state.values.candidates(row), id)
-            && self.pattern(id, pattern, link, value)
+            && self.pattern(id, pattern, capture, value)
     }
 
     /// Whether a pattern matches a value that its literals let through.
-    fn pattern(&mut self, id: PatternId, pattern: &Pattern, link: &Link, value: ValueId) -> bool {
+    fn pattern(&mut self, id: PatternId, pattern: &Pattern, capture: bool, value: ValueId) -> bool {
         let bytes = self.state.values.get(value);
         if !pattern.facts.allow(bytes.len(), &self.state.values.byte_set(value)) {
             self.state.values.rule_out(value, self.state.side, id);
             return false;
         }
-        let capture = link.capture && !link.negated;
         let matches =
             if capture { self.capture(id, pattern, value) } else { pattern.is_match(id, self.caches, bytes) };
         if !matches {
@@ -249,12 +265,11 @@ impl Engine<'_> {
     }
 
     /// Whether the value reads as an attack; what it is known by is captured.
-    fn detect(&mut self, detector: Detector, link: &Link, value: ValueId) -> bool {
+    fn detect(&mut self, detector: Detector, capture: bool, value: ValueId) -> bool {
         let values = &mut self.state.values;
         if values.is_cleared(value, detector.bit()) {
             return false;
         }
-        let capture = link.capture && !link.negated;
         let captured = match detector {
             Detector::Sqli => libinjection::sqli(values.get(value))
                 .map(|fingerprint| capture.then(|| values.store(fingerprint.as_bytes()))),

@@ -8,6 +8,8 @@ mod explain;
 mod gather;
 mod inspect;
 mod lanes;
+mod memo;
+mod nominate;
 mod request;
 mod request_body;
 mod state;
@@ -371,8 +373,8 @@ fn run(
     watcher: Option<&mut Watcher>,
     phase: Phase,
 ) -> Option<Interruption> {
-    with_caches(program.uid, |caches| {
-        let mut engine = Engine { program, state, caches };
+    with_caches(program.uid, |caches, memo| {
+        let mut engine = Engine { program, state, caches, memo };
         match watcher {
             None => engine.run(phase),
             Some(watcher) => engine.run_watched(phase, watcher),

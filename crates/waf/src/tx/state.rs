@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::explain::Added;
 use super::lanes::{Gathered, NOWHERE, Summary};
+use super::memo::Memo;
+use super::nominate::Nominees;
 use super::values::{Span, ValueId, Values};
 use crate::audit::{AuditEngine, AuditParts};
 use crate::macros::TxSlot;
@@ -108,6 +109,10 @@ pub(crate) struct State {
     /// What the lanes and segments gathered so far come from.
     pub(crate) gathered_from: Sources,
     pub(crate) side: usize,
+    /// The rules of this phase that are to be visited.
+    pub(crate) nominees: Nominees,
+    /// A `ctl` took targets away from rules since that was last looked at.
+    pub(crate) retouched: bool,
     /// Buffers lent out while a rule is evaluated.
     pub(crate) items: Vec<Item>,
     pub(crate) forms: Vec<Item>,
@@ -175,6 +180,8 @@ impl Default for State {
             changed: Sources::NONE,
             gathered_from: Sources::NONE,
             side: 0,
+            nominees: Nominees::default(),
+            retouched: false,
             items: Vec::new(),
             forms: Vec::new(),
             argument: Vec::new(),
@@ -218,7 +225,7 @@ thread_local! {
     // Boxed, because a transaction holds its state boxed: taking one from the pool moves a pointer.
     #[allow(clippy::vec_box, reason = "see above")]
     static STATES: RefCell<Vec<Box<State>>> = const { RefCell::new(Vec::new()) };
-    static CACHES: RefCell<Vec<Caches>> = const { RefCell::new(Vec::new()) };
+    static CACHES: RefCell<Vec<(Caches, Memo)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl State {
@@ -276,6 +283,7 @@ impl State {
         self.changed = Sources::NONE;
         self.gathered_from = Sources::NONE;
         self.side = 0;
+        self.retouched = false;
         self.removed.clone_from(&overlay.removed);
         self.touched.clone_from(&overlay.touched);
         self.removals.clone_from(&overlay.removals);
@@ -362,6 +370,25 @@ impl State {
         }
     }
 
+    /// The entries of a part of the message (as in [`Var::parts`]) that is a collection.
+    pub(crate) fn entries(&self, part: Var) -> Option<&Vec<Entry>> {
+        Some(match part {
+            Var::ArgsGet => &self.args_get,
+            Var::ArgsPost => &self.args_post,
+            Var::RequestHeaders => &self.request_headers,
+            Var::RequestCookies => &self.cookies,
+            Var::ResponseHeaders => &self.response_headers,
+            Var::Files => &self.upload.files,
+            Var::FilesSizes => &self.upload.sizes,
+            Var::MultipartFilename => &self.upload.file_names,
+            Var::MultipartName => &self.upload.parts,
+            Var::MultipartPartHeaders => &self.upload.headers,
+            Var::Xml => &self.xml,
+            Var::Geo => &self.geo,
+            _ => return None,
+        })
+    }
+
     pub(crate) fn note(&mut self, note: &'static str) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -371,25 +398,39 @@ impl State {
 
 /// Appends an integer in decimal.
 pub(crate) fn push_number(out: &mut Vec<u8>, number: i64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{number}");
+    let mut digits = [0; 20];
+    let mut left = number.unsigned_abs();
+    let mut length = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+        length += 1;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
 }
 
-/// Lends the thread's regex caches for a program to `run`.
-pub(crate) fn with_caches<R>(program: u64, run: impl FnOnce(&mut Caches) -> R) -> R {
+/// Lends what the thread keeps for a program to `run`.
+pub(crate) fn with_caches<R>(program: u64, run: impl FnOnce(&mut Caches, &mut Memo) -> R) -> R {
     let found = CACHES.try_with(|all| {
         let mut all = all.borrow_mut();
-        let index = all.iter().position(|caches| caches.program() == program)?;
+        let index = all.iter().position(|(caches, _)| caches.program() == program)?;
         Some(all.swap_remove(index))
     });
-    let mut caches = found.ok().flatten().unwrap_or_else(|| Caches::for_program(program));
-    let result = run(&mut caches);
+    let fresh = || (Caches::for_program(program), Memo::default());
+    let (mut caches, mut memo) = found.ok().flatten().unwrap_or_else(fresh);
+    let result = run(&mut caches, &mut memo);
     let _ = CACHES.try_with(|all| {
         let mut all = all.borrow_mut();
         // The newest program is the one with the highest number.
-        all.sort_by_key(|caches| std::cmp::Reverse(caches.program()));
+        all.sort_by_key(|(caches, _)| std::cmp::Reverse(caches.program()));
         all.truncate(CACHED_PROGRAMS - 1);
-        all.push(caches);
+        all.push((caches, memo));
     });
     result
 }

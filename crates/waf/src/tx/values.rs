@@ -4,6 +4,9 @@
 //! new) share their transformed forms and their prefilter scans. Nothing here allocates once the buffers have grown to
 //! the size of the traffic, because transactions on one thread hand them on.
 
+use std::cell::OnceCell;
+use std::sync::LazyLock;
+
 use crate::byteset::ByteSet;
 use crate::prefilter::Prefilter;
 use crate::transform::{Changed, Transform, apply, identities};
@@ -39,8 +42,9 @@ impl Span {
 struct Value {
     span: Span,
     hash: u64,
-    bytes: ByteSet,
-    /// Transformations known to leave the value as it is.
+    /// The bytes that occur in it, and the transformations that therefore leave it as it is: found out when somebody asks.
+    outline: OnceCell<(ByteSet, u64)>,
+    /// Further transformations known to leave it as it is.
     identities: u64,
     /// Head of the list of remembered steps.
     steps: u32,
@@ -90,6 +94,9 @@ pub(crate) struct Values {
     overflowed: bool,
 }
 
+/// Unpredictable, so that nobody can choose parameters that collide.
+static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..) | 1);
+
 const TABLE_MIN: usize = 256;
 /// Bytes of all values and their transformed forms together; far above what a body limit of some MiB can lead to.
 const ARENA_MAX: usize = 1 << 30;
@@ -106,8 +113,7 @@ impl Default for Values {
             pool: Vec::new(),
             words: 0,
             output: Vec::new(),
-            // Unpredictable, so that nobody can choose parameters that collide.
-            seed: fastrand::u64(..) | 1,
+            seed: *SEED,
             limit: ARENA_MAX,
             overflowed: false,
         }
@@ -166,13 +172,26 @@ impl Values {
 
     /// The bytes that occur in the value.
     pub(crate) fn byte_set(&self, id: ValueId) -> ByteSet {
-        self.list.get(id.0 as usize).map_or(ByteSet::EMPTY, |value| value.bytes)
+        self.outline(id).1
     }
 
     /// The value's length, its bytes, and the transformations known to leave it alone.
     pub(crate) fn outline(&self, id: ValueId) -> (u32, ByteSet, u64) {
-        let value = self.list.get(id.0 as usize);
-        value.map_or((0, ByteSet::EMPTY, u64::MAX), |value| (value.span.len, value.bytes, value.identities))
+        let Some(value) = self.list.get(id.0 as usize) else { return (0, ByteSet::EMPTY, u64::MAX) };
+        let (bytes, unchanged) = value.outline.get_or_init(|| {
+            let bytes = ByteSet::occurring(self.span_bytes(value.span));
+            (bytes, identities(&bytes))
+        });
+        (value.span.len, *bytes, *unchanged | value.identities)
+    }
+
+    fn is_unchanged(&self, id: ValueId, by: u64) -> bool {
+        self.outline(id).2 & by == by
+    }
+
+    /// A seeded hash of the value's bytes, the same for all transactions of the process.
+    pub(crate) fn hash(&self, id: ValueId) -> u64 {
+        self.list.get(id.0 as usize).map_or(0, |value| value.hash)
     }
 
     /// Whether a detector (a bit of one's choice) is known to find nothing in the value.
@@ -246,12 +265,11 @@ impl Values {
             self.grow();
         }
         let index = self.list.len() as u32;
-        let bytes = ByteSet::occurring(self.span_bytes(span));
         self.list.push(Value {
             span,
             hash,
-            bytes,
-            identities: identities(&bytes),
+            outline: OnceCell::new(),
+            identities: 0,
             steps: NIL,
             forms: NIL,
             scans: [NIL; 2],
@@ -274,10 +292,10 @@ impl Values {
 
     /// The value after one transformation, remembered.
     pub(crate) fn step(&mut self, id: ValueId, transform: Transform) -> ValueId {
-        let Some(value) = self.list.get(id.0 as usize) else { return id };
-        if value.identities & transform.bit() != 0 {
+        if self.is_unchanged(id, transform.bit()) {
             return id;
         }
+        let Some(value) = self.list.get(id.0 as usize) else { return id };
         let mut next = value.steps;
         while let Some(step) = self.steps.get(next as usize) {
             if step.transform == transform {
@@ -325,10 +343,10 @@ impl Values {
         chain: &[Transform],
         mask: u64,
     ) -> ValueId {
-        let Some(value) = self.list.get_mut(id.0 as usize) else { return id };
-        if value.identities & mask == mask {
+        if self.is_unchanged(id, mask) {
             return id;
         }
+        let Some(value) = self.list.get_mut(id.0 as usize) else { return id };
         if value.forms == NIL {
             value.forms = self.forms.len() as u32;
             self.forms.resize(self.forms.len() + self.chains, ValueId::NONE);

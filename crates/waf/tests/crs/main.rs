@@ -13,3 +13,4 @@ mod peer;
 mod regression;
 mod rules;
 mod traffic;
+mod watched;

@@ -7,6 +7,7 @@ mod common;
 mod diagnostics;
 mod explain;
 mod geo;
+mod nominations;
 mod overlays;
 mod program;
 mod robustness;

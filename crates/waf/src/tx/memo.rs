@@ -1,0 +1,219 @@
+//! What a thread remembers of the values it has seen: which questions about them are open.
+//!
+//! Clients say the same of themselves in each request (their name, what they accept, their cookies, their token), and ask
+//! for the same places. Whether a condition holds for a value depends on nothing but the condition and the value's bytes,
+//! so an answer holds for as long as the program does. Only such answers are kept here: what a rule that matches then
+//! does, and what `ctl`s, exclusions and the other conditions of its chain make of it, is found out for each request
+//! anew. Values are told apart by all their bytes; the hash only says where to look.
+
+use crate::rule::Phase;
+use crate::variable::Var;
+
+/// Values remembered: more than the fields of the clients that a thread serves at a time.
+const SLOTS: usize = 512;
+/// Longer ones are not remembered.
+const LONGEST: usize = 2048;
+/// Bytes of all of them together; beyond that everything is forgotten.
+const MOST: usize = 256 << 10;
+
+/// A question about a value to which the answer is not no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open(u32);
+
+impl Open {
+    pub(crate) fn new(question: u32) -> Self {
+        Self(question << 1)
+    }
+
+    /// Index in [`crate::nominations::Nominations::questions`].
+    pub(crate) fn question(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// Whether the answer is known to be yes.
+    pub(crate) fn holds(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    fn settled(self) -> Self {
+        Self(self.0 | 1)
+    }
+}
+
+/// A value and where in a message it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) phase: Phase,
+    pub(crate) part: Var,
+    /// The entry's name; empty for what has none.
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// Seeded, of key and value.
+    pub(crate) hash: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// 0: empty. Another value in the same slot has another stamp.
+    stamp: u32,
+    phase: u8,
+    part: u8,
+    /// Asked for since it was last passed over.
+    recent: bool,
+    key_len: u32,
+    hash: u64,
+    /// Key and value.
+    text: Vec<u8>,
+    open: Vec<Open>,
+}
+
+impl Slot {
+    fn is(&self, seen: &Seen<'_>) -> bool {
+        self.stamp != 0
+            && self.hash == seen.hash
+            && self.phase == seen.phase.number()
+            && self.part == seen.part as u8
+            && self.text.split_at_checked(self.key_len as usize) == Some((seen.key, seen.value))
+    }
+}
+
+/// Where a value is remembered, for as long as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    slot: u32,
+    stamp: u32,
+}
+
+impl Place {
+    /// Nowhere.
+    pub(crate) const NONE: Self = Self { slot: u32::MAX, stamp: 0 };
+}
+
+/// The values that a thread remembers for one program.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// None, or `SLOTS`. A value is in one of two neighbours.
+    slots: Vec<Slot>,
+    stamp: u32,
+    /// Bytes of all texts.
+    held: usize,
+}
+
+impl Memo {
+    /// The value, if it is remembered.
+    pub(crate) fn find(&mut self, seen: &Seen<'_>) -> Option<Place> {
+        let first = first_slot(seen);
+        for slot in [first, first ^ 1] {
+            if let Some(found) = self.slots.get_mut(slot).filter(|found| found.is(seen)) {
+                found.recent = true;
+                return Some(Place { slot: slot as u32, stamp: found.stamp });
+            }
+        }
+        None
+    }
+
+    /// The questions about a value that are open.
+    pub(crate) fn open(&self, place: Place) -> &[Open] {
+        self.slots.get(place.slot as usize).map_or(&[], |slot| &slot.open)
+    }
+
+    /// Remembers a value that is not remembered yet, in the place of one that was not asked for lately.
+    pub(crate) fn keep(&mut self, seen: &Seen<'_>, open: &[Open]) -> Place {
+        let length = seen.key.len() + seen.value.len();
+        if length > LONGEST {
+            return Place::NONE;
+        }
+        if self.held + length > MOST {
+            self.slots.clear();
+            self.held = 0;
+        }
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Slot::default);
+        }
+        let first = first_slot(seen);
+        let recent = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.recent);
+        let chosen = [first, first ^ 1].into_iter().find(|slot| !recent(slot)).unwrap_or(first);
+        // Who is passed over must be asked for again to be passed over a second time.
+        if let Some(other) = self.slots.get_mut(chosen ^ 1) {
+            other.recent = false;
+        }
+        self.stamp = self.stamp.wrapping_add(1).max(1);
+        let Some(slot) = self.slots.get_mut(chosen) else { return Place::NONE };
+        self.held = (self.held + length).saturating_sub(slot.text.len());
+        slot.text.clear();
+        slot.text.extend_from_slice(seen.key);
+        slot.text.extend_from_slice(seen.value);
+        slot.open.clear();
+        slot.open.extend_from_slice(open);
+        (slot.stamp, slot.hash, slot.recent) = (self.stamp, seen.hash, false);
+        (slot.phase, slot.part, slot.key_len) = (seen.phase.number(), seen.part as u8, seen.key.len() as u32);
+        Place { slot: chosen as u32, stamp: self.stamp }
+    }
+
+    /// Remembers the answer to a question.
+    pub(crate) fn answer(&mut self, place: Place, question: u32, holds: bool) {
+        let slot = self.slots.get_mut(place.slot as usize);
+        let Some(slot) = slot.filter(|slot| slot.stamp == place.stamp) else { return };
+        if holds {
+            let asked = slot.open.iter_mut().filter(|open| open.question() == question);
+            asked.for_each(|open| *open = open.settled());
+        } else {
+            slot.open.retain(|open| open.question() != question);
+        }
+    }
+}
+
+fn first_slot(seen: &Seen<'_>) -> usize {
+    (seen.hash >> 32) as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen<'a>(key: &'a [u8], value: &'a [u8], hash: u64) -> Seen<'a> {
+        Seen { phase: Phase::RequestHeaders, part: Var::RequestHeaders, key, value, hash }
+    }
+
+    #[test]
+    fn values_are_told_apart_by_all_there_is_to_them() {
+        let mut memo = Memo::default();
+        let place = memo.keep(&seen(b"ab", b"c", 7), &[Open::new(3), Open::new(5)]);
+        assert_eq!(memo.find(&seen(b"ab", b"c", 7)), Some(place));
+        assert_eq!(memo.find(&seen(b"a", b"bc", 7)), None);
+        assert_eq!(memo.find(&seen(b"ab", b"d", 7)), None);
+        assert_eq!(memo.find(&Seen { part: Var::ArgsGet, ..seen(b"ab", b"c", 7) }), None);
+        assert_eq!(memo.find(&Seen { phase: Phase::RequestBody, ..seen(b"ab", b"c", 7) }), None);
+        memo.answer(place, 3, false);
+        memo.answer(place, 5, true);
+        assert_eq!(memo.open(place), [Open::new(5).settled()]);
+        assert!(memo.open(place)[0].holds() && memo.open(place)[0].question() == 5);
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_and_answers_about_what_went_are_dropped() {
+        let mut memo = Memo::default();
+        let kept = memo.keep(&seen(b"", b"kept", 8), &[]);
+        assert_eq!(memo.find(&seen(b"", b"kept", 8)), Some(kept));
+        let first = memo.keep(&seen(b"", b"0", 8), &[]);
+        for value in 1..100u8 {
+            assert_eq!(memo.find(&seen(b"", b"kept", 8)), Some(kept));
+            memo.keep(&seen(b"", &[value], 8), &[Open::new(1)]);
+        }
+        memo.answer(first, 1, false);
+        let last = memo.find(&seen(b"", &[99], 8)).unwrap();
+        assert_eq!(memo.open(last), [Open::new(1)]);
+        assert_eq!(memo.keep(&seen(b"", &[0; LONGEST + 1], 8), &[]), Place::NONE);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut memo = Memo::default();
+        for value in 0..2000u64 {
+            let text = [&value.to_le_bytes()[..], &[b'x'; 1000]].concat();
+            memo.keep(&seen(b"", &text, value << 32), &[]);
+            let held: usize = memo.slots.iter().map(|slot| slot.text.len()).sum();
+            assert!(held <= MOST && held == memo.held, "{held}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The rules that are to be visited in a phase: those its values concern, and those that stand in any case.
+
+use super::engine::Engine;
+use super::inspect::possible;
+use super::memo::{Open, Place, Seen};
+use super::state::State;
+use super::values::{ValueId, Values};
+use crate::nominations::{Form, Nominations, Part, Question, set};
+use crate::operator::{Pattern, PatternId};
+use crate::program::{RuleIx, Segment};
+use crate::rule::Phase;
+use crate::target::Key;
+use crate::variable::Var;
+
+/// Values of one phase that are newly remembered at most: a request of a thousand parameters is not to drive out what
+/// is known of the others.
+const LEARNED: u32 = 64;
+
+/// The rules of a phase that are to be visited.
+#[derive(Debug, Default)]
+pub(crate) struct Nominees {
+    /// Their places in the phase's order, one bit each.
+    places: Vec<u64>,
+    /// Those among them that have only open questions to speak for them.
+    doubtful: Vec<u64>,
+    /// For each doubtful place the newest of its candidates; a list, by index.
+    heads: Vec<u32>,
+    candidates: Vec<Candidate>,
+    asked: Vec<Open>,
+    learned: u32,
+}
+
+/// A value that may make a rule's first condition hold.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    open: Open,
+    /// Before transformations.
+    value: ValueId,
+    memo: Place,
+    next: u32,
+}
+
+const NIL: u32 = u32::MAX;
+
+impl Nominees {
+    fn begin(&mut self, standing: &[u64], rules: usize) {
+        self.places.clear();
+        self.places.extend_from_slice(standing);
+        self.doubtful.clear();
+        self.doubtful.resize(standing.len(), 0);
+        self.heads.resize(rules, NIL);
+        self.candidates.clear();
+        self.learned = 0;
+    }
+
+    /// The first place from `at` on.
+    pub(super) fn next(&self, at: usize) -> Option<usize> {
+        let mut number = at / 64;
+        let mut word = self.places.get(number)? & (u64::MAX << (at % 64));
+        while word == 0 {
+            number += 1;
+            word = *self.places.get(number)?;
+        }
+        Some(number * 64 + word.trailing_zeros() as usize)
+    }
+
+    fn is_doubtful(&self, place: usize) -> bool {
+        self.doubtful.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 != 0)
+    }
+
+    /// Has a rule visited whatever its values are.
+    fn stand(&mut self, place: usize) {
+        set(&mut self.places, place);
+        if let Some(word) = self.doubtful.get_mut(place / 64) {
+            *word &= !(1 << (place % 64));
+        }
+    }
+
+    /// Has a rule visited because of an entry about which a question is open.
+    fn propose(&mut self, rules: &Nominations, open: Open, key: ValueId, value: ValueId, memo: Place) {
+        let Some(question) = rules.questions.get(open.question() as usize) else { return };
+        let place = question.place as usize;
+        let doubtful = self.is_doubtful(place);
+        let Some(head) = self.heads.get_mut(place) else { return };
+        let next = if doubtful { *head } else { NIL };
+        *head = self.candidates.len() as u32;
+        let value = if question.names { key } else { value };
+        self.candidates.push(Candidate { open, value, memo, next });
+        set(&mut self.places, place);
+        set(&mut self.doubtful, place);
+    }
+}
+
+impl Engine<'_> {
+    /// Finds the rules of a phase that are to be visited.
+    pub(super) fn nominate(&mut self, phase: Phase) {
+        let program = self.program;
+        let Some(rules) = program.nominations.get(phase.index()) else { return };
+        let order = program.order(phase);
+        self.state.nominees.begin(&rules.standing, order.len());
+        for part in &rules.parts {
+            let Some(entries) = self.state.entries(part.var).map(Vec::len) else {
+                let value = self.scalar(part.var);
+                if value.is_some() {
+                    self.consider(phase, rules, part, ValueId::NONE, value);
+                }
+                continue;
+            };
+            for at in 0..entries {
+                let entry = self.state.entries(part.var).and_then(|entries| entries.get(at)).copied();
+                if let Some(entry) = entry {
+                    self.consider(phase, rules, part, entry.key, entry.value);
+                }
+            }
+        }
+        if !self.state.touched.is_empty() {
+            self.visit_touched(order);
+        }
+    }
+
+    /// Rules from which targets are taken away say which, also when they do not match.
+    pub(super) fn visit_touched(&mut self, order: &[RuleIx]) {
+        let State { touched, nominees, .. } = &mut *self.state;
+        for (place, _) in order.iter().enumerate().filter(|(_, index)| touched.contains(**index)) {
+            nominees.stand(place);
+        }
+    }
+
+    /// Notes the rules that an entry of a message (a scalar has no key) concerns.
+    fn consider(&mut self, phase: Phase, rules: &Nominations, part: &Part, key: ValueId, value: ValueId) {
+        let values = &self.state.values;
+        let known = part.recurs.then(|| self.memo.find(&seen(values, phase, part.var, key, value))).flatten();
+        if let Some(memo) = known {
+            for open in self.memo.open(memo) {
+                self.state.nominees.propose(rules, *open, key, value, memo);
+            }
+            return;
+        }
+        let mut asked = std::mem::take(&mut self.state.nominees.asked);
+        asked.clear();
+        self.ask(part, key, value, &mut asked);
+        let memo = if part.recurs { self.remember(phase, part.var, key, value, &asked) } else { Place::NONE };
+        for open in &asked {
+            self.state.nominees.propose(rules, *open, key, value, memo);
+        }
+        self.state.nominees.asked = asked;
+    }
+
+    fn remember(&mut self, phase: Phase, part: Var, key: ValueId, value: ValueId, asked: &[Open]) -> Place {
+        let State { values, nominees, .. } = &mut *self.state;
+        // Of what could not be stored, nothing is known.
+        if nominees.learned == LEARNED || values.overflowed() {
+            return Place::NONE;
+        }
+        nominees.learned += 1;
+        self.memo.keep(&seen(values, phase, part, key, value), asked)
+    }
+
+    /// Finds the questions that the literals and bytes of an entry's forms leave open.
+    fn ask(&mut self, part: &Part, key: ValueId, value: ValueId, out: &mut Vec<Open>) {
+        let program = self.program;
+        for form in &part.forms {
+            let Some(segment) = program.segments.get(form.segment.0 as usize) else { continue };
+            let target = &segment.target;
+            let whole = matches!(target.key, Key::Any) || !key.is_some();
+            if !whole && !target.key.matches(self.state.values.get(key)) {
+                continue;
+            }
+            if !segment.excludes.is_empty() && self.excluded(target.var, key, &segment.excludes) {
+                continue;
+            }
+            let value = if target.var.is_names() { key } else { value };
+            self.each_form(segment, value, |engine, value| {
+                engine.ask_form(form, value, out);
+                false
+            });
+        }
+    }
+
+    /// Hands over the forms of a value that a segment's rules look at, until one of them is the one that was looked for.
+    fn each_form(
+        &mut self,
+        segment: &Segment,
+        value: ValueId,
+        mut found: impl FnMut(&mut Self, ValueId) -> bool,
+    ) -> bool {
+        if !segment.every_form {
+            let Segment { chain_number, chain, mask, .. } = segment;
+            let value = self.state.values.transformed(value, *chain_number, chain, *mask);
+            return found(self, value);
+        }
+        let mut form = value;
+        if found(self, form) {
+            return true;
+        }
+        segment.chain.iter().any(|transform| {
+            let before = form;
+            form = self.state.values.step(before, *transform);
+            form != before && found(self, form)
+        })
+    }
+
+    fn ask_form(&mut self, form: &Form, value: ValueId, out: &mut Vec<Open>) {
+        let program = self.program;
+        let (len, bytes, _) = self.state.values.outline(value);
+        if !form.by_pattern.is_empty()
+            && let Some(filter) = program.prefilters.get(self.state.side)
+        {
+            let row = self.state.values.row(value, self.state.side, filter);
+            let candidates = self.state.values.candidates(row).iter().zip(&form.patterns);
+            for (number, (found, asked)) in (0u16..).zip(candidates) {
+                let mut bits = found & asked;
+                while bits != 0 {
+                    let id = PatternId(number * 64 + bits.trailing_zeros() as u16);
+                    bits &= bits - 1;
+                    let allowed = |pattern: &Pattern| pattern.facts.allow(len as usize, &bytes);
+                    if program.pattern(id).is_some_and(allowed) {
+                        out.extend(form.questions_of(id).map(Open::new));
+                    }
+                }
+            }
+        }
+        for &(link, question) in &form.others {
+            let link = program.links.get(link as usize);
+            if link.is_some_and(|link| link.negated || possible(&link.op, &bytes)) {
+                out.push(Open::new(question));
+            }
+        }
+    }
+
+    /// Whether the first condition of the rule at this place may hold: for one that is there in any case it may; for the
+    /// others, the questions that are open are answered, until one with yes.
+    pub(super) fn is_concerned(&mut self, rules: &Nominations, place: usize) -> bool {
+        let nominees = &self.state.nominees;
+        if !nominees.is_doubtful(place) {
+            return true;
+        }
+        let mut next = nominees.heads.get(place).copied().unwrap_or(NIL);
+        while let Some(candidate) = self.state.nominees.candidates.get(next as usize).copied() {
+            let number = candidate.open.question();
+            let Some(question) = rules.questions.get(number as usize) else { return true };
+            if candidate.open.holds() {
+                return true;
+            }
+            let answer = self.answer(question, candidate.value);
+            if let Some(holds) = answer
+                && !self.state.values.overflowed()
+            {
+                self.memo.answer(candidate.memo, number, holds);
+            }
+            if answer != Some(false) {
+                return true;
+            }
+            next = candidate.next;
+        }
+        false
+    }
+
+    /// Whether a condition holds for a value, if that depends on nothing else.
+    fn answer(&mut self, question: &Question, value: ValueId) -> Option<bool> {
+        let program = self.program;
+        let link = program.links.get(question.link as usize)?;
+        let segment = program.segments.get(question.segment.0 as usize)?;
+        let mut unknown = false;
+        let holds =
+            self.each_form(segment, value, |engine, value| match engine.holds(link, value, false, None) {
+                Some(holds) => holds,
+                None => {
+                    unknown = true;
+                    true
+                }
+            });
+        (!unknown).then_some(holds)
+    }
+}
+
+fn seen<'a>(values: &'a Values, phase: Phase, part: Var, key: ValueId, value: ValueId) -> Seen<'a> {
+    let place = (part as u64) << 3 | u64::from(phase.number());
+    let hash =
+        (values.hash(key).rotate_left(23) ^ values.hash(value) ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Seen { phase, part, key: values.get(key), value: values.get(value), hash }
+}
