@@ -36,8 +36,13 @@ struct Server {
 
 impl Server {
     fn start(python: &PathBuf) -> Self {
+        Self::start_with(python, &[])
+    }
+
+    fn start_with(python: &PathBuf, arguments: &[&str]) -> Self {
         let mut process = Command::new(python)
             .arg(format!("{SCRIPTS}/server.py"))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,4 +161,96 @@ fn every_kind_of_call_passes_and_every_refusal_is_a_status() {
     // gRPC rounds what it sends up.
     assert!(server.call("Slow")["remaining"].as_f64().unwrap() <= 2.0);
     assert_eq!(server.call("SlowEnded")["cancelled"], true);
+}
+
+/// A gateway before a server that is sick and one that is well, with an upstream and a route for each service.
+fn judging(sick: &Server, well: &Server) -> Gateway {
+    let both = format!(
+        "endpoints = [{{ address = \"127.0.0.1:{}\" }}, {{ address = \"127.0.0.1:{}\" }}]",
+        sick.port, well.port
+    );
+    let ejects = format!(
+        "{both}\noutlier_detection = {{ consecutive_5xx = 3, consecutive_gateway_failure = 3, base_ejection_time = \"60s\" }}"
+    );
+    let breaks = format!(
+        "endpoints = [{{ address = \"127.0.0.1:{}\" }}]\n\
+         circuit_breaker = {{ failure_rate_threshold = 50, sliding_window_size = 4, scope = \"upstream\" }}",
+        sick.port
+    );
+    Gateway::builder(BINARY).start(|ports| {
+        let mut config = format!(
+            "admin.listen = \"{}\"\nserver.threads = 1\nfirewall.mode = \"off\"\n\
+             [[listener]]\nname = \"public\"\naddress = \"{}\"\n",
+            ports.admin, ports.public
+        );
+        for (name, upstream) in [
+            ("Ejected", &ejects),
+            ("Broken", &breaks),
+            ("Patient", &ejects),
+            ("Hasty", &ejects),
+            ("Unknown", &ejects),
+        ] {
+            config.push_str(&format!(
+                r#"
+                [upstream.{name}]
+                protocol = "http2"
+                {upstream}
+                [[route]]
+                name = "{name}"
+                match = {{ path = "/test.{name}/{{method}}", methods = ["POST"] }}
+                upstream = "{name}"
+                grpc = true
+                "#
+            ));
+        }
+        config
+    })
+}
+
+#[test]
+fn how_calls_end_is_held_against_their_endpoint() {
+    let Some(python) = python() else {
+        eprintln!("skipped: {VENV} has no grpcio; tests/run installs it");
+        return;
+    };
+    let (sick, well) = (Server::start_with(&python, &["sick"]), Server::start(&python));
+    let gateway = judging(&sick, &well);
+    let calls = |method: &str, count: usize, timeout: &[&str]| -> Vec<(String, String)> {
+        let (port, count) = (gateway.public().port().to_string(), count.to_string());
+        let mut command = Command::new(&python);
+        command.arg(format!("{SCRIPTS}/calls.py")).args([&port, method, &count]).args(timeout);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let failed = |calls: &[(String, String)], status: &str| -> usize {
+        assert!(calls.iter().all(|(found, _)| found == status || found == "OK"), "{calls:?}");
+        calls.iter().filter(|(found, _)| found == status).count()
+    };
+    let ejections = |name: &str, cause: &str| {
+        let labels = format!("{{cause=\"{cause}\",upstream=\"{name}\"}}");
+        gateway.sample(&format!("portcullis_upstream_ejections_total{labels}")).unwrap_or_default()
+    };
+
+    // UNAVAILABLE, in trailers behind a message: the third in a row is the last, as 503 would be.
+    let ended = calls("/test.Ejected/BehindAMessage", 20, &[]);
+    assert_eq!(failed(&ended, "UNAVAILABLE"), 3, "{ended:?}");
+    assert_eq!(ejections("Ejected", "consecutive_gateway_failure"), 1.0);
+
+    // Without a message before it; the breaker of an upstream that has no other endpoint opens.
+    let ended = calls("/test.Broken/InHead", 10, &[]);
+    let details: Vec<&str> = ended.iter().map(|(_, details)| details.as_str()).collect();
+    assert_eq!(details[..4], ["sick"; 4]);
+    assert_eq!(details[4..], ["upstream_unavailable"; 6]);
+    let open = "portcullis_upstream_circuit_breaker_state{state=\"open\",upstream=\"Broken\"}";
+    assert_eq!(gateway.sample(open), Some(1.0));
+
+    // DEADLINE_EXCEEDED is the endpoint's fault only where the time was not the caller's own.
+    assert_eq!(failed(&calls("/test.Patient/Late", 20, &[]), "DEADLINE_EXCEEDED"), 3);
+    assert_eq!(failed(&calls("/test.Hasty/Late", 20, &["30"]), "DEADLINE_EXCEEDED"), 10);
+    assert_eq!(ejections("Hasty", "consecutive_gateway_failure"), 0.0);
+
+    // Callers name methods.
+    assert_eq!(failed(&calls("/test.Unknown/Unimplemented", 20, &[]), "UNIMPLEMENTED"), 10);
+    assert_eq!(ejections("Unknown", "consecutive_5xx"), 0.0);
 }

@@ -1,6 +1,7 @@
 """A gRPC server for tests/grpc.rs: messages are plain bytes, so that no generated code is needed.
 
-Prints its port, then a line of JSON for each call that it saw. Ends when its standard input does.
+Prints its port, then a line of JSON for each call that it saw. Ends when its standard input does. With the argument
+`sick`, calls of the services other than test.Echo end badly.
 """
 
 import json
@@ -54,7 +55,38 @@ def bidirectional(requests, context):
         yield request.upper()
 
 
+def end_badly(status, context):
+    if "sick" in sys.argv:
+        context.abort(status, "sick")
+
+
+def in_head(request, context):
+    end_badly(grpc.StatusCode.UNAVAILABLE, context)
+    return request
+
+
+def behind_a_message(request, context):
+    yield request
+    end_badly(grpc.StatusCode.UNAVAILABLE, context)
+
+
+def late(request, context):
+    end_badly(grpc.StatusCode.DEADLINE_EXCEEDED, context)
+    return request
+
+
+def unimplemented(request, context):
+    end_badly(grpc.StatusCode.UNIMPLEMENTED, context)
+    return request
+
+
 def main():
+    ends = {
+        "InHead": grpc.unary_unary_rpc_method_handler(in_head),
+        "BehindAMessage": grpc.unary_stream_rpc_method_handler(behind_a_message),
+        "Late": grpc.unary_unary_rpc_method_handler(late),
+        "Unimplemented": grpc.unary_unary_rpc_method_handler(unimplemented),
+    }
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
@@ -65,6 +97,8 @@ def main():
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    for service in ("test.Ejected", "test.Broken", "test.Patient", "test.Hasty", "test.Unknown"):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, ends),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

@@ -41,7 +41,7 @@ pub(crate) async fn call(part: &Part, at: usize, input: &Input<'_>) -> Result<An
     let own = Instant::now() + part.timeout;
     let deadline = match input.deadline {
         Some(deadline) => Deadline { at: deadline.at.min(own), ..deadline },
-        None => Deadline { at: own, field: None, grpc: false },
+        None => Deadline { at: own, field: None, grpc: false, callers: false },
     };
     let hash = input.hashes.get(at).copied().flatten();
     let outbound = Outbound { hash, deadline: Some(deadline), ..Outbound::new(&head) };

@@ -17,6 +17,8 @@ pub(crate) struct Time<'a> {
     began: Instant,
     field: Option<&'a str>,
     grpc: bool,
+    /// Whether it is less than the route's.
+    callers: bool,
 }
 
 impl<'a> Time<'a> {
@@ -26,13 +28,13 @@ impl<'a> Time<'a> {
         let of_grpc = if route.grpc { grpc::timeout(head) } else { None };
         let own = field.and_then(|field| head.fields.get(field)).and_then(millis);
         let total = route.total.into_iter().chain(of_grpc).chain(own).min();
-        Time { total, began, field, grpc }
+        Time { total, began, field, grpc, callers: total != route.total }
     }
 
     /// What calls to upstreams are told.
     pub(crate) fn deadline(&self) -> Option<Deadline<'a>> {
         let at = self.began.checked_add(self.total?)?;
-        Some(Deadline { at, field: self.field, grpc: self.grpc })
+        Some(Deadline { at, field: self.field, grpc: self.grpc, callers: self.callers })
     }
 
     /// Takes away what the caller said of its own, which only a deadline of ours may replace.

@@ -90,7 +90,7 @@ pub struct UpstreamHealth<'a> {
     /// Checks so far, by their result.
     pub checks: Option<[(&'static str, u64); 2]>,
     /// Ejections so far, by their cause.
-    pub ejections: Option<[(&'static str, u64); 3]>,
+    pub ejections: Option<[(&'static str, u64); 4]>,
     /// Changes of its own breaker so far, by the state that was entered.
     pub transitions: Option<[(&'static str, u64); 3]>,
     /// Changes of its endpoints' breakers so far, likewise.

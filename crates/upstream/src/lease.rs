@@ -1,5 +1,6 @@
 //! One exchange on one connection.
 
+use crate::ending::Ending;
 use crate::endpoint::{Endpoint, Gauge};
 use crate::outbound::Outcome;
 use crate::pool::{self, Kept};
@@ -47,6 +48,8 @@ pub struct Lease {
     /// The request's body comes from the client, in the client's time.
     awaits_client: bool,
     admission: Admission,
+    /// Where a good head is not all that counts.
+    ending: Option<Ending>,
     /// At the endpoint, and in all where that is of interest.
     _in_flight: (Gauge, Option<Gauge>),
 }
@@ -81,6 +84,7 @@ impl Lease {
             reported: false,
             awaits_client: false,
             admission,
+            ending: None,
             _in_flight: in_flight,
         }
     }
@@ -95,6 +99,31 @@ impl Lease {
             } else {
                 self.admission.report(&self.endpoint, outcome, took);
             }
+        }
+    }
+
+    /// Takes note of an answer's head, which is all that counts unless somebody judges the endpoint.
+    fn report_head(&mut self, head: &ResponseHead) {
+        let outcome = Outcome::Answered { status: head.status };
+        if self.reported || !self.admission.judges() {
+            return self.report(outcome);
+        }
+        self.reported = true;
+        let took = self.began.elapsed();
+        self.endpoint.report(outcome, took);
+        match Ending::of(head, took) {
+            Ok(ending) => self.ending = Some(ending),
+            Err(outcome) => self.admission.report(&self.endpoint, outcome, took),
+        }
+    }
+
+    /// Takes note of what was heard of an answer's body.
+    fn report_rest(&mut self, cx: &mut Context<'_>, heard: &Poll<Option<Result<Frame, BodyError>>>) {
+        if let Some(ending) = &mut self.ending
+            && let Some(outcome) = ending.hear(cx, heard)
+        {
+            self.admission.report(&self.endpoint, outcome, ending.took);
+            self.ending = None;
         }
     }
 
@@ -205,17 +234,21 @@ impl Outgoing {
 
 impl Source for Lease {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        match &mut self.wire {
+        let heard = match &mut self.wire {
             Wire::Http1(kept) => kept.connection.poll_frame(cx),
             Wire::Http2(call, generation) => {
-                let frame = ready!(call.poll_frame(cx));
-                if let Some(Err(BodyError::Malformed)) = frame {
+                let heard = call.poll_frame(cx);
+                if let Poll::Ready(Some(Err(BodyError::Malformed))) = heard {
                     pool::unshare(&self.endpoint, *generation);
                 }
-                Poll::Ready(frame)
+                heard
             }
             Wire::Spent => Poll::Ready(None),
+        };
+        if self.ending.is_some() {
+            self.report_rest(cx, &heard);
         }
+        heard
     }
 }
 
@@ -280,14 +313,21 @@ impl Call for Lease {
             Wire::Spent => Err(UpstreamFailure::Closed),
         };
         self.answered = result.is_ok();
-        self.report(Outcome::of(&result, head));
+        match &result {
+            Ok(()) => self.report_head(head),
+            Err(failure) => self.report(Outcome::Failed(*failure)),
+        }
         Poll::Ready(result)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.report(Outcome::Cancelled);
+        match &self.ending {
+            // Nobody read it to its end.
+            Some(ending) => self.admission.report(&self.endpoint, ending.so_far(), ending.took),
+            None => self.report(Outcome::Cancelled),
+        }
         if let Wire::Http1(kept) = std::mem::replace(&mut self.wire, Wire::Spent)
             && kept.connection.is_reusable()
             && kept.uses < self.keep.uses

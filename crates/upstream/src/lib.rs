@@ -64,6 +64,7 @@ mod condition;
 mod connect;
 mod connection;
 mod discovery;
+mod ending;
 mod endpoint;
 mod health;
 mod lease;

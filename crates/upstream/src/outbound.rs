@@ -121,6 +121,9 @@ pub struct Deadline<'a> {
     pub field: Option<&'a str>,
     /// Whether `grpc-timeout` says it.
     pub grpc: bool,
+    /// Whether the caller named it. That an endpoint cannot keep it (504, `DEADLINE_EXCEEDED`) says nothing of the endpoint
+    /// then.
+    pub callers: bool,
 }
 
 /// One request to be sent, and what its endpoint is chosen by.

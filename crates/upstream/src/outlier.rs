@@ -2,7 +2,8 @@
 //!
 //! Names, defaults and the algorithm are Envoy's (`envoy.config.cluster.v3.OutlierDetection`): an endpoint is ejected
 //! at once after so many server errors in a row, and at each sweep where its success rate is more than so many
-//! standard deviations below the mean of all that were asked often enough. It stays out for the base time multiplied
+//! standard deviations below the mean of all that were asked often enough, or where too large a share of its requests
+//! failed, whatever the others do. It stays out for the base time multiplied
 //! by how often it was ejected; each sweep that finds it in service takes one of these back. A cap bounds how many are
 //! out at a time. Ended ejections are noticed by the sweep and by [`Detector::readmit`], whichever is sooner.
 //!
@@ -35,10 +36,17 @@ pub struct OutlierSettings {
     pub success_rate_request_volume: u32,
     /// How far below the mean is too far, in thousandths of a standard deviation.
     pub success_rate_stdev_factor: u32,
+    /// The share of failures in the last interval, in percent, from which an endpoint is ejected; `None` does not look at
+    /// it.
+    pub failure_percentage_threshold: Option<u8>,
+    /// Endpoints with enough requests in the last interval below which failure percentages are not looked at.
+    pub failure_percentage_minimum_hosts: u32,
+    /// Requests in the last interval from which an endpoint's failure percentage counts.
+    pub failure_percentage_request_volume: u32,
 }
 
 impl Default for OutlierSettings {
-    /// Envoy's.
+    /// Envoy's. (Its threshold of 85 % is not enforced by default, so there is none here.)
     fn default() -> Self {
         OutlierSettings {
             consecutive_5xx: 5,
@@ -50,6 +58,9 @@ impl Default for OutlierSettings {
             success_rate_minimum_hosts: 5,
             success_rate_request_volume: 100,
             success_rate_stdev_factor: 1900,
+            failure_percentage_threshold: None,
+            failure_percentage_minimum_hosts: 5,
+            failure_percentage_request_volume: 50,
         }
     }
 }
@@ -63,6 +74,8 @@ pub enum EjectionCause {
     ConsecutiveGatewayFailure,
     /// A success rate far below the others'.
     SuccessRate,
+    /// Too large a share of failures.
+    FailurePercentage,
 }
 
 impl EjectionCause {
@@ -73,6 +86,7 @@ impl EjectionCause {
             EjectionCause::Consecutive5xx => "consecutive_5xx",
             EjectionCause::ConsecutiveGatewayFailure => "consecutive_gateway_failure",
             EjectionCause::SuccessRate => "success_rate",
+            EjectionCause::FailurePercentage => "failure_percentage",
         }
     }
 }
@@ -208,9 +222,9 @@ impl Detector {
     }
 
     /// Takes the interval's counts, forgives those in service one ejection, and ejects those whose success rate is
-    /// too far below the mean. Call [`Detector::readmit`] before.
+    /// too far below the mean, or of whose requests too many failed. Call [`Detector::readmit`] before.
     pub(crate) fn sweep(&self, all: &[&Ejection], settings: &OutlierSettings, now: u64) -> Vec<Ejected> {
-        let mut rates = Vec::new();
+        let mut counted = Vec::new();
         for (index, one) in all.iter().enumerate() {
             let counts = one.interval.swap(0, Ordering::Relaxed);
             let (requests, failures) = (counts & (FAILURE - 1), counts / FAILURE);
@@ -219,25 +233,74 @@ impl Detector {
             }
             let times = one.times.load(Ordering::Relaxed);
             one.times.store(times.saturating_sub(1), Ordering::Relaxed);
-            if requests > 0 && requests >= u64::from(settings.success_rate_request_volume) {
-                rates.push((index, success_rate(requests, failures)));
+            if requests > 0 {
+                counted.push(Counted { index, requests, success_rate: success_rate(requests, failures) });
             }
         }
-        if settings.success_rate_minimum_hosts == 0
-            || rates.len() < settings.success_rate_minimum_hosts as usize
-        {
-            return Vec::new();
-        }
-        let least = least_rate(rates.iter().map(|(_, rate)| *rate), settings.success_rate_stdev_factor);
-        let cause = EjectionCause::SuccessRate;
-        let outliers = rates.into_iter().filter(|(_, rate)| *rate < least);
+        let rates = [by_success_rate(&counted, settings), by_failure_percentage(&counted, settings)];
+        let causes = [EjectionCause::SuccessRate, EjectionCause::FailurePercentage];
+        let outliers = rates.into_iter().zip(causes).flat_map(|(least, cause)| {
+            counted
+                .iter()
+                .filter(move |one| least.is_some_and(|least| least.is_above(one)))
+                .map(move |one| (one.index, cause))
+        });
         outliers
-            .filter_map(|(index, _)| {
+            .filter_map(|(index, cause)| {
                 let time = self.eject(all.get(index)?, all.iter().copied(), settings, now)?;
                 Some(Ejected { index, cause, time })
             })
             .collect()
     }
+}
+
+/// What an endpoint's interval came to.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    index: usize,
+    requests: u64,
+    /// In percent.
+    success_rate: f64,
+}
+
+/// The least success rate, in percent, that endpoints with enough requests must have.
+#[derive(Clone, Copy, Debug)]
+struct Least {
+    volume: u32,
+    rate: f64,
+    /// Whether that rate itself is too low.
+    inclusive: bool,
+}
+
+impl Least {
+    fn is_above(&self, one: &Counted) -> bool {
+        let is_low = one.success_rate < self.rate || (self.inclusive && one.success_rate <= self.rate);
+        is_low && one.requests >= u64::from(self.volume)
+    }
+}
+
+/// What the others' success rates ask of each, where there are enough of them.
+fn by_success_rate(counted: &[Counted], settings: &OutlierSettings) -> Option<Least> {
+    let volume = settings.success_rate_request_volume;
+    let enough = counted.iter().filter(|one| one.requests >= u64::from(volume));
+    let rates = enough.map(|one| one.success_rate);
+    let minimum = settings.success_rate_minimum_hosts as usize;
+    (minimum > 0 && rates.clone().count() >= minimum).then(|| {
+        let rate = least_rate(rates, settings.success_rate_stdev_factor);
+        Least { volume, rate, inclusive: false }
+    })
+}
+
+/// What the threshold of failures asks of each, where there is one and enough endpoints can be told.
+fn by_failure_percentage(counted: &[Counted], settings: &OutlierSettings) -> Option<Least> {
+    let volume = settings.failure_percentage_request_volume;
+    let enough = counted.iter().filter(|one| one.requests >= u64::from(volume)).count();
+    let threshold = settings.failure_percentage_threshold?;
+    (enough >= settings.failure_percentage_minimum_hosts as usize).then(|| Least {
+        volume,
+        rate: 100.0 - f64::from(threshold),
+        inclusive: true,
+    })
 }
 
 /// In percent.

@@ -60,7 +60,7 @@ pub struct UpstreamTotals {
     /// Checks that passed, and that failed; where endpoints are checked.
     pub checks: Option<[u64; 2]>,
     /// Ejections by their cause; where endpoints are ejected.
-    pub ejections: Option<[(EjectionCause, u64); 3]>,
+    pub ejections: Option<[(EjectionCause, u64); 4]>,
     /// Changes of the upstream's own breaker by the state that was entered; where it has one.
     pub transitions: Option<[(BreakerState, u64); 3]>,
     /// The same of its endpoints' breakers.
@@ -95,7 +95,7 @@ impl Upstream {
             let [closed, open, half_open] = totals.each_ref().map(read);
             [(BreakerState::Closed, closed), (BreakerState::Open, open), (BreakerState::HalfOpen, half_open)]
         };
-        let [errors, gateway, rate] = totals.ejections.each_ref().map(read);
+        let [errors, gateway, rate, percentage] = totals.ejections.each_ref().map(read);
         let load = &supervision.lasting.load;
         let has_caps =
             [&supervision.caps, &supervision.endpoint_caps].iter().any(|caps| **caps != Caps::default());
@@ -106,6 +106,7 @@ impl Upstream {
                     (EjectionCause::Consecutive5xx, errors),
                     (EjectionCause::ConsecutiveGatewayFailure, gateway),
                     (EjectionCause::SuccessRate, rate),
+                    (EjectionCause::FailurePercentage, percentage),
                 ]
             }),
             transitions: supervision.breaker.is_some().then(|| by_state(own)),

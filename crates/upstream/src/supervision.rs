@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) checks: [AtomicU64; 2],
-    pub(crate) ejections: [AtomicU64; 3],
+    pub(crate) ejections: [AtomicU64; 4],
     /// Of the upstream's own breaker and of its endpoints', by the state that was entered.
     pub(crate) transitions: [[AtomicU64; 3]; 2],
 }
@@ -164,6 +164,7 @@ struct Admitted {
     group: Arc<Group>,
     pass: Option<Pass>,
     endpoint_pass: Option<Pass>,
+    callers_time: bool,
     _taken: SmallVec<[Taken; 2]>,
 }
 
@@ -188,9 +189,17 @@ impl Admission {
             group: Arc::clone(group),
             pass,
             endpoint_pass: None,
+            callers_time: false,
             _taken: SmallVec::from_iter([taken]),
         };
         Ok(Admission(Some(Box::new(admitted))))
+    }
+
+    /// The time that the endpoint has is the caller's: that it was not enough is not the endpoint's fault.
+    pub(crate) fn within_callers_time(&mut self, yes: bool) {
+        if let Some(admitted) = &mut self.0 {
+            admitted.callers_time = yes;
+        }
     }
 
     /// Leave of an endpoint, too.
@@ -216,11 +225,23 @@ impl Admission {
         self.0.is_some()
     }
 
+    /// Whether how the try ends counts for or against the endpoint.
+    pub(crate) fn judges(&self) -> bool {
+        self.0.as_ref().is_some_and(|admitted| {
+            admitted.pass.is_some()
+                || admitted.endpoint_pass.is_some()
+                || admitted.group.supervision.outlier.is_some()
+        })
+    }
+
     /// Takes note of how the try ended.
     pub(crate) fn report(&mut self, endpoint: &Endpoint, outcome: Outcome, took: Duration) {
         let Some(admitted) = &mut self.0 else { return };
         let (pass, endpoint_pass) = (admitted.pass.take(), admitted.endpoint_pass.take());
         // A pass without result gives its place back.
+        if admitted.callers_time && outcome == (Outcome::Answered { status: 504 }) {
+            return;
+        }
         let Some(sample) = judged(outcome) else { return };
         let (group, now) = (&admitted.group, now());
         let failed = sample != Sample::Success;
@@ -319,7 +340,7 @@ impl Group {
         }
     }
 
-    /// Compares the endpoints' success rates.
+    /// Compares what the endpoints answered since it was last called.
     pub(crate) fn sweep(&self, members: &Members, settings: &OutlierSettings, now: u64) {
         let endpoints: Vec<&Arc<Endpoint>> = members.iter().collect();
         let all: Vec<_> = endpoints.iter().map(|endpoint| &endpoint.condition.ejection).collect();

@@ -224,11 +224,12 @@ impl Upstream {
     async fn lease(
         &self,
         endpoint: &Arc<Endpoint>,
-        admission: Admission,
+        mut admission: Admission,
         outbound: &Outbound<'_>,
         framing: Framing,
         reuse: bool,
     ) -> Result<Lease, UpstreamFailure> {
+        admission.within_callers_time(outbound.deadline.is_some_and(|deadline| deadline.callers));
         let head = outbound.told();
         let leased = connection::lease(self, endpoint, admission, &head, framing, reuse).await;
         leased.inspect_err(|why| {

@@ -30,7 +30,8 @@ pub struct CircuitBreaker {
     pub max_requests_per_endpoint: Option<u32>,
     /// What the breaker watches over.
     pub scope: BreakerScope,
-    /// The breaker opens when so many percent of the calls in the window failed: no answer, or 500 to 599.
+    /// The breaker opens when so many percent of the calls in the window failed: no answer, or 500 to 599; of gRPC calls,
+    /// what their status stands for.
     #[schemars(range(min = 1, max = 100))]
     pub failure_rate_threshold: Option<u8>,
     /// The breaker opens when so many percent of the calls in the window were slow.

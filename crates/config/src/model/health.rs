@@ -73,7 +73,8 @@ pub enum HealthCheckType {
 }
 
 /// Passive outlier ejection: endpoints that answer worse than the others get no requests for a while. Names, defaults and
-/// rules are Envoy's. A try without an answer counts as a gateway error.
+/// rules are Envoy's. A try without an answer, or whose answer is cut off, counts as a gateway error, and a gRPC call as
+/// what its status stands for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutlierDetection {
@@ -99,6 +100,15 @@ pub struct OutlierDetection {
     pub success_rate_request_volume: u32,
     /// An endpoint is ejected whose success rate is so many thousandths of the standard deviation below the mean.
     pub success_rate_stdev_factor: u32,
+    /// An endpoint is ejected of whose requests in an interval so many percent failed, whatever the others do. Without it,
+    /// this is not looked at.
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_percentage_threshold: Option<u8>,
+    /// So many endpoints must have had enough requests in an interval for their failures to be looked at.
+    pub failure_percentage_minimum_hosts: u32,
+    /// Requests in an interval from which an endpoint's share of failures counts.
+    #[schemars(range(min = 1))]
+    pub failure_percentage_request_volume: u32,
 }
 
 impl Default for OutlierDetection {
@@ -113,6 +123,9 @@ impl Default for OutlierDetection {
             success_rate_minimum_hosts: 5,
             success_rate_request_volume: 100,
             success_rate_stdev_factor: 1900,
+            failure_percentage_threshold: None,
+            failure_percentage_minimum_hosts: 5,
+            failure_percentage_request_volume: 50,
         }
     }
 }

@@ -166,6 +166,9 @@ fn outlier_detection(outlier: &config::OutlierDetection) -> OutlierSettings {
         success_rate_minimum_hosts: outlier.success_rate_minimum_hosts,
         success_rate_request_volume: outlier.success_rate_request_volume,
         success_rate_stdev_factor: outlier.success_rate_stdev_factor,
+        failure_percentage_threshold: outlier.failure_percentage_threshold,
+        failure_percentage_minimum_hosts: outlier.failure_percentage_minimum_hosts,
+        failure_percentage_request_volume: outlier.failure_percentage_request_volume,
     }
 }
 

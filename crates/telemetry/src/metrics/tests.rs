@@ -18,7 +18,12 @@ fn health(checks: u64) -> UpstreamHealth<'static> {
         panic: true,
         breaker: Some("open"),
         checks: Some([("success", 0), ("failure", checks)]),
-        ejections: Some([("consecutive_5xx", 1), ("consecutive_gateway_failure", 0), ("success_rate", 0)]),
+        ejections: Some([
+            ("consecutive_5xx", 1),
+            ("consecutive_gateway_failure", 0),
+            ("success_rate", 0),
+            ("failure_percentage", 0),
+        ]),
         transitions: states,
         endpoint_transitions: states,
         overflows: Some([("connections", 0), ("pending", 0), ("requests", 4), ("retries", 0)]),

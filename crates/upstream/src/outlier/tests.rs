@@ -149,6 +149,44 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..400)
 }
 
+#[test]
+fn a_share_of_failures_ejects_whatever_the_others_do() {
+    let settings = OutlierSettings {
+        failure_percentage_threshold: Some(50),
+        failure_percentage_minimum_hosts: 2,
+        max_ejection_percent: 100,
+        success_rate_minimum_hosts: 0,
+        ..OutlierSettings::default()
+    };
+    let sweep = |settings: &OutlierSettings, counts: &[(u32, u32)]| -> Vec<usize> {
+        let (all, detector) = (endpoints(counts.len()), Detector::default());
+        all.iter().zip(counts).for_each(|(one, (requests, failures))| ask(one, *requests, *failures));
+        let ejected = detector.sweep(&refs(&all), settings, 0);
+        assert!(ejected.iter().all(|one| one.cause == EjectionCause::FailurePercentage));
+        ejected.iter().map(|one| one.index).collect()
+    };
+    assert_eq!(
+        sweep(&settings, &[(50, 25), (50, 24), (49, 49), (1000, 1000)]),
+        [0, 3],
+        "50 are enough, 49 are not"
+    );
+    assert_eq!(sweep(&settings, &[(50, 50), (50, 50)]), [0, 1], "all may be as bad");
+    assert_eq!(sweep(&settings, &[(50, 50), (49, 0)]), [0; 0], "one alone is not compared");
+    let never = OutlierSettings { failure_percentage_threshold: None, ..settings };
+    assert_eq!(sweep(&never, &[(50, 50), (50, 50)]), [0; 0]);
+    let all_failed = OutlierSettings { failure_percentage_threshold: Some(100), ..settings };
+    assert_eq!(sweep(&all_failed, &[(1000, 999), (50, 50)]), [1]);
+}
+
+#[test]
+fn an_endpoint_is_ejected_for_one_cause() {
+    let settings = OutlierSettings { failure_percentage_threshold: Some(10), ..OutlierSettings::default() };
+    let (all, detector) = (endpoints(10), Detector::default());
+    all.iter().enumerate().for_each(|(index, one)| ask(one, 200, if index == 7 { 100 } else { 2 }));
+    let causes: Vec<_> = detector.sweep(&refs(&all), &settings, 0).iter().map(|one| one.cause).collect();
+    assert_eq!(causes, [EjectionCause::SuccessRate]);
+}
+
 proptest! {
     #[test]
     fn the_cap_holds_and_nobody_stays_out_for_ever(

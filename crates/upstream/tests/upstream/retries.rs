@@ -138,8 +138,10 @@ async fn nothing_is_begun_that_cannot_be_done_in_time() {
     let head = request("GET", "/x");
     let (mut answer, mut trail) = (ResponseHead::default(), Trail::default());
     let at = Instant::now() + Duration::from_millis(900);
-    let outbound =
-        Outbound { deadline: Some(Deadline { at, field: None, grpc: false }), ..Outbound::new(&head) };
+    let outbound = Outbound {
+        deadline: Some(Deadline { at, field: None, grpc: false, callers: false }),
+        ..Outbound::new(&head)
+    };
     upstream.send(&outbound, None, &mut answer, &mut trail).await.unwrap();
     assert_eq!((answer.status, trail.denied(), bad.count()), (503, Some(Denied::Deadline), 1));
 }
@@ -173,7 +175,7 @@ async fn each_try_is_told_what_is_left() {
     head.fields.append("x-time-left", "999999").unwrap();
     head.fields.append("grpc-timeout", "9H").unwrap();
     let at = Instant::now() + Duration::from_secs(5);
-    let deadline = Some(Deadline { at, field: Some("x-time-left"), grpc: true });
+    let deadline = Some(Deadline { at, field: Some("x-time-left"), grpc: true, callers: true });
     let outbound = Outbound { deadline, ..Outbound::new(&head) };
     let mut answer = ResponseHead::default();
     upstream.send(&outbound, None, &mut answer, &mut Trail::default()).await.unwrap();
