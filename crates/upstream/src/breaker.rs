@@ -4,7 +4,8 @@
 //! slow among the last ones; above a threshold it opens. Open, it refuses every call until its wait is over. Then it is
 //! half-open: so many probes may pass, and what share of them fails or is slow closes it or opens it again. Unlike
 //! there, what was begun before a change of state counts for nothing after it, a probe that ends without a result (its
-//! client went away) gives its place back, and it opens again as soon as the failures of probes suffice for it.
+//! client went away) gives its place back, others probe where probes do not end within a minute, and it opens again as
+//! soon as the failures of probes suffice for it.
 //!
 //! Each call holds a [`Pass`]. Closed, a pass costs a load and its result one entry in the window; only a call that
 //! failed or was slow looks at the sums. The lock is for changes of state and for probes.
@@ -141,14 +142,17 @@ pub(crate) struct Refused {
 
 /// How soon to ask again where the probes have not ended yet.
 const PROBES_UNDER_WAY: Duration = Duration::from_secs(1);
+/// After how many milliseconds others probe in the place of those that have not ended. A probe lasts as long as its
+/// client takes to send its body, and nobody's slowness may keep a breaker from closing.
+const PROBES_OVERDUE: u64 = 60_000;
 
 /// One breaker, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     pub(crate) settings: BreakerSettings,
     era: AtomicU64,
-    /// When the wait is over, in milliseconds of the process's clock.
-    open_until: AtomicU64,
+    /// When the wait is over, in milliseconds of the process's clock; half-open, the one for the probes.
+    until: AtomicU64,
     /// Places of probes that are left.
     places: AtomicU32,
     window: Window,
@@ -160,7 +164,7 @@ impl Breaker {
         Breaker {
             settings,
             era: AtomicU64::new(0),
-            open_until: AtomicU64::new(0),
+            until: AtomicU64::new(0),
             places: AtomicU32::new(0),
             window: Window::new(settings.sliding_window),
             probing: Mutex::default(),
@@ -184,8 +188,10 @@ impl Breaker {
     pub(crate) fn is_passable(&self, now: u64) -> bool {
         match self.state() {
             BreakerState::Closed => true,
-            BreakerState::Open => now >= self.open_until.load(Ordering::Relaxed),
-            BreakerState::HalfOpen => self.places.load(Ordering::Relaxed) > 0,
+            BreakerState::Open => now >= self.until.load(Ordering::Relaxed),
+            BreakerState::HalfOpen => {
+                self.places.load(Ordering::Relaxed) > 0 || now >= self.until.load(Ordering::Relaxed)
+            }
         }
     }
 
@@ -200,16 +206,19 @@ impl Breaker {
         let mut probing = self.lock();
         let mut era = self.era();
         if era.state() == BreakerState::Open {
-            let until = self.open_until.load(Ordering::Relaxed);
+            let until = self.until.load(Ordering::Relaxed);
             if now < until {
                 return Err(Refused { retry_after: Duration::from_millis(until - now) });
             }
-            era = self.enter(&mut probing, BreakerState::HalfOpen);
+            era = self.probe(&mut probing, now);
             entered = Some(BreakerState::HalfOpen);
         }
         if era.state() == BreakerState::HalfOpen {
             if probing.taken >= self.settings.probes() {
-                return Err(Refused { retry_after: PROBES_UNDER_WAY });
+                if now < self.until.load(Ordering::Relaxed) {
+                    return Err(Refused { retry_after: PROBES_UNDER_WAY });
+                }
+                era = self.probe(&mut probing, now);
             }
             self.take_places(&mut probing, 1);
         }
@@ -270,9 +279,14 @@ impl Breaker {
         self.places.store(self.settings.probes().saturating_sub(probing.taken), Ordering::Relaxed);
     }
 
+    fn probe(&self, probing: &mut Probing, now: u64) -> Era {
+        self.until.store(now.saturating_add(PROBES_OVERDUE), Ordering::Relaxed);
+        self.enter(probing, BreakerState::HalfOpen)
+    }
+
     fn open(&self, probing: &mut Probing, now: u64) -> BreakerState {
         let wait = u64::try_from(self.settings.wait_duration_in_open_state.as_millis()).unwrap_or(u64::MAX);
-        self.open_until.store(now.saturating_add(wait), Ordering::Relaxed);
+        self.until.store(now.saturating_add(wait), Ordering::Relaxed);
         self.enter(probing, BreakerState::Open).state()
     }
 

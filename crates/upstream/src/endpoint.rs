@@ -149,7 +149,11 @@ impl Endpoint {
     /// Takes note of how a try ended that took so long. Each is reported once.
     pub(crate) fn report(&self, outcome: Outcome, took: Duration) {
         tracing::trace!(endpoint = %self.address, ?outcome, ?took, "a try ended");
-        if matches!(outcome, Outcome::Unreachable(_)) {
+        if let Outcome::Unreachable(failure) = outcome {
+            // Nobody asked it: the gateway has as many connections, or files, as it may.
+            if matches!(failure, UpstreamFailure::Overflow | UpstreamFailure::Exhausted) {
+                return;
+            }
             self.note_connect_failure();
         }
         if let Some(latency) = self.latency.get() {

@@ -156,6 +156,12 @@ impl Lease {
         self.reused && !heard
     }
 
+    /// Counts under no cap any more: another try of its request takes its place, and its answer, if it is read at all, is
+    /// the last of it.
+    pub(crate) fn leave(&mut self) {
+        self.admission = Admission::default();
+    }
+
     /// Gives up on the connection, for others too where they share it.
     pub(crate) fn abandon(self) {
         self.endpoint.note_repeat();
@@ -190,7 +196,7 @@ impl Lease {
         answer: &mut ResponseHead,
     ) -> Poll<Result<(), UpstreamFailure>> {
         if let Poll::Ready(Err(SinkError::Timeout)) = outgoing.poll(cx, self) {
-            return Poll::Ready(Err(UpstreamFailure::ResponseTimeout));
+            return Poll::Ready(Err(self.fail(UpstreamFailure::ResponseTimeout)));
         }
         self.poll_head(cx, answer)
     }

@@ -79,9 +79,18 @@ impl Trail {
     /// The endpoint whose outcome counts: that of the last try which was not given up for another.
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
+        self.counting().map(|one| &*one.endpoint)
+    }
+
+    /// Whether the outcome that counts is that of a try that was made while another was under way.
+    #[must_use]
+    pub fn is_hedged(&self) -> bool {
+        self.counting().is_some_and(|one| one.hedge)
+    }
+
+    fn counting(&self) -> Option<&Try> {
         let given_up = |one: &&Try| one.outcome == Some(Outcome::Cancelled);
-        let last = self.tries.iter().rev().find(|one| !given_up(one)).or(self.tries.last());
-        last.map(|last| &*last.endpoint)
+        self.tries.iter().rev().find(|one| !given_up(one)).or(self.tries.last())
     }
 
     /// Why the last try was not followed by another, where it could have been.

@@ -9,7 +9,7 @@ use crate::supervision::Admission;
 use crate::{Upstream, connection};
 use bytes::Bytes;
 use portcullis_http::{Framing, ResponseHead, UpstreamFailure};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -45,13 +45,42 @@ impl Attempt {
         }
     }
 
+    /// Makes room for another try: it counts under no cap any more, and what failed is given up whole. An answer is kept,
+    /// for when there is no other.
+    fn make_room(&mut self) {
+        if let (Outcome::Answered { .. }, Some(lease)) = (self.outcome, &mut self.lease) {
+            lease.leave();
+        } else if let Some(lease) = self.lease.take()
+            && self.stale
+        {
+            lease.abandon();
+        }
+    }
+
     /// Gives up what it was, for another try.
-    fn abandon(self) {
-        let Some(lease) = self.lease else { return };
-        match self.outcome {
-            Outcome::Answered { .. } => lease.discard(),
-            _ if self.stale => lease.abandon(),
-            _ => {}
+    fn abandon(mut self) {
+        self.make_room();
+        if let Some(lease) = self.lease {
+            lease.discard();
+        }
+    }
+}
+
+/// What a request was tried at.
+#[derive(Default)]
+struct Asked {
+    all: Tried,
+    /// Those of them to which no connection could be made: they are not asked again.
+    unreachable: Tried,
+}
+
+impl Asked {
+    fn note(&mut self, endpoint: &Endpoint, outcome: Outcome) {
+        if !self.all.contains(&endpoint.id) {
+            self.all.push(endpoint.id);
+        }
+        if matches!(outcome, Outcome::Unreachable(_)) {
+            self.unreachable.push(endpoint.id);
         }
     }
 }
@@ -138,25 +167,27 @@ impl Upstream {
         {
             return attempt.result();
         }
+        let mut asked = Asked::default();
+        asked.note(&endpoint, attempt.outcome);
         // What succeeds at once needs no room for this.
-        Box::pin(self.again(attempt, smallvec![endpoint.id], request, answer, trail)).await
+        Box::pin(self.again(attempt, asked, request, answer, trail)).await
     }
 
     /// Goes on after a try that is not good enough as it is.
     async fn again(
         &self,
         mut attempt: Attempt,
-        mut tried: Tried,
+        mut asked: Asked,
         request: Request<'_>,
         answer: &mut ResponseHead,
         trail: &mut Trail,
     ) -> Result<Lease, UpstreamFailure> {
-        let mut course = Course::after(&self.retry, request.outbound.head, tried.len());
+        let mut course = Course::after(&self.retry, request.outbound.head, trail.tries().len());
         loop {
             let facts = Facts {
                 outcome: attempt.outcome,
                 stale: attempt.stale,
-                others: self.group.has_untried(&tried),
+                others: self.group.has_untried(&asked.all),
                 left: request.outbound.left(),
                 retry_after: retry_after(attempt.outcome, answer),
             };
@@ -172,21 +203,22 @@ impl Upstream {
                     return attempt.result();
                 }
             };
+            attempt.make_room();
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            // The next one that is not tried yet; where all are, any.
-            let enter = |tried: &[u64]| self.group.enter(&request.outbound.pick(tried));
-            let Ok((endpoint, admission)) = enter(&tried).or_else(|_| enter(&[])) else {
+            // One that is not tried yet; where there is none, any that can be connected to.
+            let enter = |not: &[u64]| self.group.enter(&request.outbound.pick(not));
+            let Ok((endpoint, admission)) = enter(&asked.all).or_else(|_| enter(&asked.unreachable)) else {
                 return attempt.result();
             };
             tracing::debug!(upstream = %self.name(), outcome = ?attempt.outcome, ?wait, next = %endpoint.address, "trying again");
             let reuse = !attempt.stale;
             attempt.abandon();
-            tried.push(endpoint.id);
             let at = trail.begin(&endpoint.address, false);
             attempt = self.attempt(&endpoint, admission, request, reuse, answer).await;
             trail.end(at, attempt.outcome);
+            asked.note(&endpoint, attempt.outcome);
         }
     }
 
@@ -247,7 +279,7 @@ impl Upstream {
         trail: &mut Trail,
     ) -> Result<Lease, UpstreamFailure> {
         let (first, admission) = self.group.enter(&request.outbound.pick(&[]))?;
-        let mut tried: Tried = smallvec![first.id];
+        let mut asked = Asked::default();
         let first_at = trail.begin(&first.address, false);
         let mut one = pin!(self.attempt_apart(&first, admission, request));
         let early = tokio::select! {
@@ -255,9 +287,8 @@ impl Upstream {
             ended = &mut one => Some(ended),
             () = sleep(hedge.delay) => None,
         };
-        let second = if early.is_some() { None } else { self.second(request.outbound, &tried) };
+        let second = if early.is_some() { None } else { self.second(request.outbound, &[first.id]) };
         let (attempt, head) = if let Some((second, admission, _taken)) = second {
-            tried.push(second.id);
             let second_at = trail.begin(&second.address, true);
             let mut two = pin!(self.attempt_apart(&second, admission, request));
             let (ended, is_first) = tokio::select! {
@@ -266,7 +297,9 @@ impl Upstream {
                 ended = &mut two => (ended, false),
             };
             let (at, other_at) = if is_first { (first_at, second_at) } else { (second_at, first_at) };
+            let (which, other_one) = if is_first { (&first, &second) } else { (&second, &first) };
             trail.end(at, ended.0.outcome);
+            asked.note(which, ended.0.outcome);
             if self.is_good(&ended.0) {
                 trail.end(other_at, Outcome::Cancelled);
                 ended
@@ -274,6 +307,7 @@ impl Upstream {
                 ended.0.abandon();
                 let other = if is_first { two.await } else { one.await };
                 trail.end(other_at, other.0.outcome);
+                asked.note(other_one, other.0.outcome);
                 other
             }
         } else {
@@ -282,13 +316,14 @@ impl Upstream {
                 None => one.await,
             };
             trail.end(first_at, ended.0.outcome);
+            asked.note(&first, ended.0.outcome);
             ended
         };
         *answer = head;
         if self.is_good(&attempt) {
             return attempt.result();
         }
-        self.again(attempt, tried, request, answer, trail).await
+        self.again(attempt, asked, request, answer, trail).await
     }
 
     /// One try, with an answer's head of its own.

@@ -102,6 +102,23 @@ fn a_probe_without_result_gives_its_place_back() {
 }
 
 #[test]
+fn probes_that_do_not_end_are_replaced() {
+    let breaker = opened();
+    let stuck: Vec<_> = (0..3).map(|_| breaker.pass(WAIT).unwrap()).collect();
+    let overdue = WAIT + PROBES_OVERDUE;
+    assert!(breaker.pass(overdue - 1).is_err() && !breaker.is_passable(overdue - 1));
+    assert!(breaker.is_passable(overdue), "an endpoint is chosen by this");
+    let next: Vec<_> = (0..3).map(|_| breaker.pass(overdue).unwrap()).collect();
+    assert!(next.iter().all(|pass| pass.entered.is_none()), "that it probes on is no news");
+    assert!(breaker.pass(overdue).is_err(), "and no more than may");
+    for late in stuck {
+        assert_eq!(late.end(true, QUICK, overdue), None, "nobody waits for these any more");
+    }
+    let states: Vec<_> = next.into_iter().map(|probe| probe.end(false, QUICK, overdue)).collect();
+    assert_eq!(states, [None, None, Some(BreakerState::Closed)]);
+}
+
+#[test]
 fn calls_of_an_older_state_count_for_nothing() {
     let breaker = breaker(half());
     let old: Vec<_> = (0..20).map(|_| breaker.pass(0).unwrap()).collect();
@@ -167,6 +184,10 @@ impl Naive {
         *self = Naive { state, until: now + WAIT, ..Naive::default() };
     }
 
+    fn has_place(&self) -> bool {
+        self.under_way + (self.ended.len() as u32) < 3
+    }
+
     fn end(&mut self, failed: bool, now: u64) {
         let share = |calls: &[bool]| calls.iter().filter(|failed| **failed).count() * 2;
         match self.state {
@@ -224,8 +245,11 @@ proptest! {
                     let expected = match naive.state {
                         BreakerState::Closed => true,
                         BreakerState::Open => false,
-                        BreakerState::HalfOpen => naive.under_way + (naive.ended.len() as u32) < 3,
+                        BreakerState::HalfOpen => naive.has_place() || now >= naive.until,
                     };
+                    if naive.state == BreakerState::HalfOpen && expected && !naive.has_place() {
+                        naive.enter(BreakerState::HalfOpen, now);
+                    }
                     let pass = breaker.pass(now);
                     prop_assert_eq!(pass.is_ok(), expected);
                     if let Ok(pass) = pass {

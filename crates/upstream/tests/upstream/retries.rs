@@ -5,8 +5,8 @@ use bytes::Bytes;
 use portcullis_http::{Method, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, FrameOrigin, Origin, free_port};
 use portcullis_upstream::{
-    Backoff, BudgetSettings, Conditions, Deadline, Denied, Hedge, Outbound, Outcome, Protocol, RetryOn,
-    RetryPolicy, Trail, Upstream,
+    Backoff, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome,
+    OutlierSettings, Protocol, RetryOn, RetryPolicy, Trail, Upstream,
 };
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,66 @@ async fn the_same_endpoint_only_where_there_is_no_other() {
     assert_eq!((result, trail.tries().len()), (Ok(503), 3));
     assert_eq!(origins[0].count(), 4);
     assert!(origins[0].connections() <= 2, "an answer that was whole has spoiled no connection");
+}
+
+#[tokio::test]
+async fn a_repetition_takes_the_place_of_the_try_before_it() {
+    let one = Caps { max_requests: Some(1), max_connections: Some(1), ..Caps::default() };
+    for bad in [Answer::close, || Answer::raw("no HTTP\r\n\r\n"), || Answer::status(503).body("no")] {
+        // One place in all, and two endpoints.
+        let (bad, good) = (Origin::answering(bad()), Origin::answering(Answer::ok("good")));
+        let mut two = settings(&[bad.address(), good.address()]);
+        (two.retry, two.circuit_breaker.caps) = (policy(), one);
+        let (result, trail) = ask(&upstream(two), "GET", None).await;
+        assert_eq!(result, Ok(200), "{trail:?}");
+        // One endpoint that has one place.
+        let mut alone = settings(&[bad.address()]);
+        (alone.retry, alone.circuit_breaker.endpoint_caps) = (policy(), one);
+        let (_, trail) = ask(&upstream(alone), "GET", None).await;
+        assert_eq!((trail.tries().len(), trail.denied()), (3, Some(Denied::Attempts)), "{trail:?}");
+    }
+    // Where the second endpoint has no place either, the answer of the first is as good as any.
+    let (bad, good) = (Origin::answering(Answer::status(503).body("no")), Origin::answering(Answer::hang()));
+    let mut full = settings(&[good.address(), bad.address()]);
+    (full.retry, full.circuit_breaker.endpoint_caps) = (RetryPolicy { attempts: 2, ..policy() }, one);
+    let full = upstream(full);
+    let waiting = tokio::time::timeout(SHORT, ask(&full, "GET", None));
+    let (hung, (result, _)) = tokio::join!(waiting, ask(&full, "GET", None));
+    assert_eq!((hung.is_err(), result), (true, Ok(503)));
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_connected_to_is_not_asked_again_though_no_other_can_be() {
+    let bad = Origin::answering(Answer::status(503).body("no"));
+    let mut settings = settings(&[bad.address(), free_port()]);
+    settings.retry = policy();
+    settings.panic_threshold = 0;
+    settings.outlier_detection =
+        Some(OutlierSettings { consecutive_gateway_failure: 1, ..OutlierSettings::default() });
+    let (upstream, endpoints) = (upstream(settings.clone()), settings.endpoints);
+    upstream.replace(&endpoints).unwrap(); // Puts ejection in force.
+    // The first is ejected by its answer, the second is dead.
+    let _ = ask(&upstream, "GET", None).await;
+    let before = upstream.stats()[1].connect_failures;
+    let (result, trail) = ask(&upstream, "GET", None).await;
+    assert_eq!((result, trail.tries().len()), (Err(UpstreamFailure::Connect), 1), "{trail:?}");
+    assert_eq!((upstream.stats()[1].connect_failures, bad.count()), (before + 1, 1));
+}
+
+#[tokio::test]
+async fn a_cap_on_connections_says_nothing_of_the_endpoint() {
+    let origin = Origin::answering(Answer::hang());
+    let mut settings = settings(&[origin.address()]);
+    settings.connect_timeout = SHORT;
+    settings.circuit_breaker.caps.max_connections = Some(1);
+    let upstream = upstream(settings);
+    let (hung, (result, _)) = tokio::join!(
+        tokio::time::timeout(SHORT * 4, ask(&upstream, "GET", None)),
+        ask(&upstream, "GET", None)
+    );
+    assert_eq!((hung.is_err(), result), (true, Err(UpstreamFailure::Overflow)));
+    let stats = stats(&upstream);
+    assert_eq!((stats.connects, stats.connect_failures, stats.aside), (1, 0, false));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::support::*;
 use portcullis_http::{BodyError, UpstreamFailure};
 use portcullis_testkit::{Answer, Origin, Step};
-use portcullis_upstream::TlsSettings;
+use portcullis_upstream::{BreakerSettings, BreakerState, TlsSettings};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -75,8 +75,14 @@ async fn a_request_that_nobody_reads() {
     let mut settings = settings(&[silent.local_addr().unwrap()]);
     settings.client.body.write_stall = SHORT;
     settings.client.response = Duration::from_secs(3600);
+    settings.circuit_breaker.breaker = Some(BreakerSettings {
+        failure_rate_threshold: Some(100),
+        minimum_number_of_calls: 1,
+        ..BreakerSettings::default()
+    });
     let upstream = upstream(settings);
     let failure = exchange(&upstream, "PUT", Some(&vec![0; 32 << 20])).await.unwrap_err();
     assert_eq!(failure, UpstreamFailure::ResponseTimeout);
     assert_eq!(stats(&upstream).open, 0);
+    assert_eq!(upstream.status().breaker, Some(BreakerState::Open), "it counts as what it is");
 }
