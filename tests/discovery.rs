@@ -489,6 +489,37 @@ fn files_are_replaced_under_load_and_nothing_fails() {
 }
 
 #[test]
+fn a_cookie_for_an_endpoint_that_is_gone_is_replaced() {
+    let (port, origins) = origins([21, 22]);
+    let list = |hosts: &[u8]| {
+        let hosts: Vec<_> = hosts.iter().map(|host| format!("\"127.0.0.{host}:{port}\"")).collect();
+        format!("{{ \"endpoints\": [{}] }}", hosts.join(", "))
+    };
+    let builder = Gateway::builder(BINARY).file("endpoints.json", list(&[21, 22]));
+    let gateway = start(builder, &by_file("[upstream.origin.sticky]"));
+    let cookie = |response: &Response| {
+        let set = response.header("set-cookie")?;
+        Some(format!("cookie: {}", set.split(';').next().unwrap()))
+    };
+    let first = get(gateway.public(), "/x");
+    let (owner, brought) = (first.text(), cookie(&first).unwrap());
+    let ask = |cookie: &str| request(gateway.public(), "GET /x", &[cookie], "");
+    assert_eq!((ask(&brought).text(), cookie(&ask(&brought))), (owner.clone(), None));
+    let other = if owner == "21" { 22 } else { 21 };
+    gateway.replace("endpoints.json", list(&[other]));
+    gateway.wait_for_sample(ENDPOINTS, |count| count == 1.0);
+    let moved = ask(&brought);
+    assert_eq!((moved.status(), moved.text()), (200, other.to_string()));
+    let next = cookie(&moved).unwrap();
+    assert_eq!(cookie(&ask(&next)), None);
+    // It comes back, and who has moved stays.
+    gateway.replace("endpoints.json", list(&[21, 22]));
+    gateway.wait_for_sample(ENDPOINTS, |count| count == 2.0);
+    assert_eq!((ask(&next).text(), cookie(&ask(&next))), (other.to_string(), None));
+    drop(origins);
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
     let (port, _origins) = origins([20, 21]);
     let good = format!("{{\"endpoints\": [\"127.0.0.20:{port}\"]}}");

@@ -1,7 +1,8 @@
 //! What of a request reaches an origin, and what of its answer the client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Answer, Gateway, H2Client, Origin, RawClient, request};
+use portcullis_testkit::{Answer, Gateway, H2Client, H2Origin, Origin, RawClient, request};
+use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
@@ -266,4 +267,87 @@ fn a29_c12_what_belongs_to_the_origin_does_not_reach_the_client() {
         assert_eq!(response.header(name), Some(value));
     }
     assert!(response.header("date").is_some() && response.header("x-request-id").is_some());
+}
+
+#[test]
+fn a_caller_may_wait_less_than_the_route_and_never_longer() {
+    let origin = Origin::start(|request| match request.target() {
+        "/hang" => Answer::hang(),
+        _ => Answer::ok("hello"),
+    });
+    let top = "server.deadline_header = \"x-wait-ms\"";
+    let gateway = Gateway::forwarding(BINARY, &origin, top, "timeouts.total = \"500ms\"");
+    let began = Instant::now();
+    assert_eq!(request(gateway.public(), "GET /hang", &["x-wait-ms: 3600000"], "").status(), 504);
+    assert!(began.elapsed() < Duration::from_secs(20), "the route's own time counts");
+    // What is no number of milliseconds is as good as nothing; of several the first counts; one is passed on.
+    let odd = ["-1", "+1", "1e1", "0x1", "1.5", "1s", "1,2", "", "99999999999999999999", "\u{661}"];
+    let odd = odd.iter().map(|value| vec![format!("x-wait-ms: {value}")]);
+    let several = vec!["x-wait-ms: 400".to_owned(), "X-Wait-MS: 3600000".to_owned()];
+    for fields in odd.chain([several]) {
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        assert_eq!(request(gateway.public(), "GET /x", &fields, "").status(), 200, "{fields:?}");
+        let sent = origin.requests().pop().unwrap();
+        let told: u64 = sent.header("x-wait-ms").unwrap().parse().unwrap();
+        assert!((1..=500).contains(&told), "{fields:?}: {told}");
+        assert_eq!(sent.head_text().to_lowercase().matches("x-wait-ms").count(), 1, "{fields:?}");
+    }
+    assert_eq!(
+        request(gateway.public(), "GET /x", &["x-wait-ms: 0"], "").status(),
+        504,
+        "no time is no time"
+    );
+    // Where no such field is configured it is a field as any.
+    let plain = Gateway::forwarding(BINARY, &origin, "", "");
+    assert_eq!(request(plain.public(), "GET /x", &["x-wait-ms: 0"], "").status(), 200);
+    assert_eq!(origin.requests().pop().unwrap().header("x-wait-ms"), Some("0"));
+}
+
+#[test]
+fn where_a_route_has_no_total_time_only_a_deadline_that_is_one_is_passed_on() {
+    let origin = H2Origin::start(None, |_| http::Response::new("hello".into()));
+    let gateway = Gateway::builder(BINARY).start(|ports| {
+        format!(
+            r#"
+            admin.listen = "{}"
+            firewall.mode = "off"
+            server.deadline_header = "x-wait-ms"
+            [[listener]]
+            name = "public"
+            address = "{}"
+            [upstream.origin]
+            endpoints = [{{ address = "{}" }}]
+            protocol = "http2"
+            [[route]]
+            name = "calls"
+            match = {{ path = "/{{*rest}}" }}
+            upstream = "origin"
+            grpc = true
+            "#,
+            ports.admin,
+            ports.public,
+            origin.address()
+        )
+    });
+    let mut client = H2Client::start(RawClient::connect(gateway.public()).unwrap()).unwrap();
+    let mut ask = |fields: &[(&str, &str)]| {
+        let fields = [&[("content-type", "application/grpc"), ("te", "trailers")], fields].concat();
+        let stream = client.request("POST", "a.test", "/test.Echo/Unary", &fields, true).unwrap();
+        assert_eq!(client.answer(stream).unwrap().status, Some(200));
+        let sent = origin.requests().pop().unwrap();
+        ["grpc-timeout", "x-wait-ms"]
+            .map(|name| sent.headers().get(name).map(|value| value.to_str().unwrap().to_owned()))
+    };
+    for (name, value) in [
+        ("grpc-timeout", "soon"),
+        ("grpc-timeout", "123456789S"),
+        ("grpc-timeout", "-1S"),
+        ("grpc-timeout", "1d"),
+        ("x-wait-ms", "soon"),
+    ] {
+        assert_eq!(ask(&[(name, value)]), [None, None], "{name}: {value}");
+    }
+    let [grpc, field] = ask(&[("grpc-timeout", "9S"), ("x-wait-ms", "7000")]);
+    let grpc: u64 = grpc.unwrap().strip_suffix('m').unwrap().parse().unwrap();
+    assert!((1..=7000).contains(&grpc) && (1..=7000).contains(&field.unwrap().parse().unwrap()), "{grpc}");
 }

@@ -124,6 +124,25 @@ fn a_websocket_outlives_reloads_and_gets_a_close_frame_when_its_route_is_gone() 
 }
 
 #[test]
+fn a_websocket_outlives_its_endpoint_in_the_configuration() {
+    let ((old, ends), (new, _)) = (echo(), echo());
+    let gateway = start(old);
+    let mut socket = connect(&gateway);
+    says(&mut socket, "before");
+    reload(&gateway, config(gateway.ports(), new, "/s/{*rest}", ""));
+    // Longer than the grace, and than connections of what is gone are kept.
+    thread::sleep(Duration::from_millis(2500));
+    says(&mut socket, "after");
+    assert!(ends.try_recv().is_err(), "it is still the old one's");
+    let mut other = connect(&gateway);
+    says(&mut other, "at the new one");
+    other.close(None).unwrap();
+    assert!(ends.recv_timeout(Duration::from_millis(500)).is_err(), "new ones go to the new one");
+    socket.close(None).unwrap();
+    assert!(ends.recv_timeout(Duration::from_secs(30)).is_ok());
+}
+
+#[test]
 fn no_close_frame_is_put_into_another_frame() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream = listener.local_addr().unwrap();

@@ -25,7 +25,7 @@ impl<'a> Time<'a> {
     /// `field` is the one in which callers say how many milliseconds they wait.
     pub(crate) fn new(route: &RoutePlan, head: &RequestHead, field: Option<&'a str>, began: Instant) -> Self {
         let grpc = route.grpc && grpc::is_call(head);
-        let of_grpc = if route.grpc { grpc::timeout(head) } else { None };
+        let of_grpc = if grpc { grpc::timeout(head) } else { None };
         let own = field.and_then(|field| head.fields.get(field)).and_then(millis);
         let total = route.total.into_iter().chain(of_grpc).chain(own).min();
         Time { total, began, field, grpc, callers: total != route.total }
@@ -39,10 +39,23 @@ impl<'a> Time<'a> {
 
     /// Takes away what the caller said of its own, which only a deadline of ours may replace.
     pub(crate) fn clean(&self, head: &mut RequestHead) {
-        if let Some(field) = self.field
-            && self.total.is_none()
-        {
+        if self.total.is_some() {
+            return;
+        }
+        if let Some(field) = self.field {
             head.fields.remove(field);
+        }
+        if self.grpc {
+            head.fields.remove("grpc-timeout");
+        }
+    }
+
+    /// Tells in a request how much time it has, in the place of what stands there.
+    pub(crate) fn tell(&self, limit: Duration, head: &mut RequestHead) {
+        if let Some(field) = self.field {
+            head.fields.remove(field);
+            let millis = limit.as_millis().max(1).to_string();
+            head.fields.append_parsed(field.as_bytes(), millis.as_bytes());
         }
     }
 }

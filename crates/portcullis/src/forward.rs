@@ -136,7 +136,7 @@ pub(crate) async fn call<D: Downstream>(
     let target = plan.target(origin.exchange);
     let head = outgoing(origin, route, plan)?;
     if let Some(mirror) = &plan.mirror {
-        mirror.copy(origin.exchange, &head, &body);
+        mirror.copy(origin, &head, &body);
     }
     let deadline = origin.time.deadline();
     let outbound = Outbound { deadline, ..target.outbound(origin.exchange, &head) };
@@ -154,7 +154,10 @@ pub(crate) async fn call<D: Downstream>(
     match &mut result {
         Ok(answer) => {
             target.metrics.answered(answer.head.status, duration);
-            if let (Some(sticky), AnswerBody::Upstream(relay)) = (&target.sticky, &answer.body) {
+            // Who merely was quicker does not take a client from the endpoint that has its session.
+            let stays = outbound.sticky.is_some() && called.trail.is_hedged();
+            if let (Some(sticky), AnswerBody::Upstream(relay), false) = (&target.sticky, &answer.body, stays)
+            {
                 let endpoint = relay.lease.endpoint();
                 sticky.renew(&target.upstream, endpoint, outbound.sticky, &mut answer.head.fields);
             }

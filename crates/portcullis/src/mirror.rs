@@ -1,9 +1,10 @@
 //! Mirroring: copies of requests for another upstream, of which nobody waits for the answer.
 
 use crate::body::RequestBody;
+use crate::forward::Origin;
 use crate::plan::{Sample, Target};
 use bytes::Bytes;
-use portcullis_http::{Budget, Exchange, Frame, Framing, Held, RequestHead, ResponseHead, UpstreamFailure};
+use portcullis_http::{Budget, Frame, Framing, Held, RequestHead, ResponseHead, UpstreamFailure};
 use portcullis_telemetry::MirrorMetrics;
 use portcullis_upstream::{Trail, Upstream};
 use portcullis_wire::Source as _;
@@ -25,6 +26,8 @@ pub(crate) struct MirrorPlan {
     /// From the begin of a copy to the end of its answer.
     pub(crate) timeout: Duration,
     pub(crate) host_suffix: Option<String>,
+    /// Fields that copies do not have.
+    pub(crate) remove: Box<[String]>,
     pub(crate) budget: Budget,
     pub(crate) metrics: MirrorMetrics,
 }
@@ -42,7 +45,7 @@ struct Copied {
 impl MirrorPlan {
     /// Sends a copy of this request on its way, if it is one of the sample and there is room. It takes a task of its own
     /// and waits for nothing.
-    pub(crate) fn copy(&self, exchange: &Exchange, head: &RequestHead, body: &RequestBody) {
+    pub(crate) fn copy(&self, origin: Origin<'_>, head: &RequestHead, body: &RequestBody) {
         if !self.sample.takes() {
             return;
         }
@@ -51,7 +54,7 @@ impl MirrorPlan {
             self.metrics.streamed.inc();
             return;
         }
-        let Some(copied) = self.prepare(exchange, head, body) else {
+        let Some(copied) = self.prepare(origin, head, body) else {
             self.metrics.dropped.inc();
             return;
         };
@@ -78,11 +81,16 @@ impl MirrorPlan {
         });
     }
 
-    fn prepare(&self, exchange: &Exchange, head: &RequestHead, body: &RequestBody) -> Option<Copied> {
+    fn prepare(&self, origin: Origin<'_>, head: &RequestHead, body: &RequestBody) -> Option<Copied> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let length = body.read.len();
         let held = if length > 0 { Some(self.budget.hold(length)?) } else { None };
         let mut head = head.clone();
+        for name in &self.remove {
+            head.fields.remove(name);
+        }
+        // Not what is left of the request's own time: nobody waits for this one.
+        origin.time.tell(self.timeout, &mut head);
         if let Some(suffix) = &self.host_suffix {
             let host = head.fields.get("host").map(|host| with_suffix(host, suffix))?;
             head.fields.set("host", host).ok()?;
@@ -91,7 +99,7 @@ impl MirrorPlan {
             upstream: self.target.upstream.clone(),
             head,
             body: (body.framing != Framing::None).then(|| body.read.clone()),
-            hash: self.target.key.as_ref().and_then(|key| key.hash(exchange)),
+            hash: self.target.key.as_ref().and_then(|key| key.hash(origin.exchange)),
             _place: place,
             _held: held,
         })

@@ -70,6 +70,10 @@ async fn pass<D: Downstream>(
         let stages = pin!(stages(snapshot, matched, exchange, inherited, firewall, downstream, record));
         match deadline {
             None => stages.await,
+            // A timeout looks at what it bounds first, and that might be done in no time.
+            Some(_) if time.total.is_some_and(|total| total.is_zero()) => {
+                Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))
+            }
             Some(deadline) => tokio::time::timeout_at(deadline, stages)
                 .await
                 .unwrap_or(Err(Rejection::Upstream(UpstreamFailure::ResponseTimeout))),

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::codes;
-use crate::model::Route;
+use crate::model::{Mirror, Route};
 use crate::value::{HashKey, Share};
 
 impl Checker<'_> {
@@ -64,9 +64,7 @@ impl Checker<'_> {
     }
 
     fn mirror(&mut self, path: &str, route: &Route) {
-        if route.mirror.is_none() {
-            return;
-        }
+        let Some(mirror) = &route.mirror else { return };
         let at = format!("{path}.mirror");
         if route.compose.is_some() {
             let diagnostic = self.error(codes::CONFLICT, &at, "the calls of a composition are not mirrored");
@@ -80,6 +78,27 @@ impl Checker<'_> {
                 &[&at, &streams],
                 diagnostic.help(format!("write `mode = \"buffer\"` in `[{path}.body]`")),
             );
+        }
+        self.mirror_of_itself(path, route, mirror);
+        for (index, name) in mirror.remove_headers.iter().enumerate() {
+            if ["host", "content-length", "content-type", "transfer-encoding"].contains(&name.as_str()) {
+                let at = format!("{at}.remove_headers[{index}]");
+                let message = format!("without `{}` a copy is no request like the client's", name.as_str());
+                let diagnostic = self.error(codes::BAD_VALUE, &at, message);
+                self.push(&[&at], diagnostic.help("leave it out"));
+            }
+        }
+    }
+
+    /// What is mirrored to where it is served is done twice there.
+    fn mirror_of_itself(&mut self, path: &str, route: &Route, mirror: &Mirror) {
+        let served = || route.upstreams(path).filter(|(at, _)| !at.ends_with(".mirror.upstream"));
+        if let Some((other, name)) = served().find(|(_, name)| *name == mirror.upstream) {
+            let at = format!("{path}.mirror.upstream");
+            let message = format!("`{name}` serves this route, and does what is mirrored twice");
+            let diagnostic = self.warning(codes::UNSAFE, &at, message);
+            let diagnostic = self.also(diagnostic, &other, "requests go here");
+            self.push(&[&at, &other], diagnostic.help("mirror to an upstream of its own"));
         }
     }
 

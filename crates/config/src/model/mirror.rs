@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{HeaderValue, Share, Timeout};
+use crate::value::{HeaderName, HeaderValue, Share, Timeout};
 
 /// Copies of the route's requests, as its upstream gets them, go to another upstream, too. What becomes of them changes
 /// nothing: the client's answer neither waits for them nor fails with them. Its own answers are read and thrown away.
@@ -26,6 +26,10 @@ pub struct Mirror {
     pub timeout: Timeout,
     /// Put behind the name in `Host`, such as `"-shadow"`, so that the copies can be told from requests.
     pub host_suffix: Option<HeaderValue>,
+    /// Headers that copies do not have: what a system that is tried out should not see, such as `"authorization"` and
+    /// `"cookie"`.
+    #[serde(default)]
+    pub remove_headers: Vec<HeaderName>,
 }
 
 const fn max_concurrent() -> u32 {

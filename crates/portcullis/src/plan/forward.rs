@@ -9,7 +9,7 @@ use crate::router::Test;
 use portcullis_config as config;
 use portcullis_http::{Exchange, Fields, Frame, RequestHead, Template};
 use portcullis_telemetry::UpstreamMetrics;
-use portcullis_upstream::{Outbound, Upstream};
+use portcullis_upstream::{Outbound, RetryPolicy, Upstream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -147,12 +147,16 @@ impl Compiler<'_> {
     }
 
     fn mirror(&self, route: &config::Route, mirror: &config::Mirror) -> Result<MirrorPlan, String> {
+        let mut target = self.target(route, &mirror.upstream)?;
+        // A copy more or less is of no matter, and whoever tries out a system wants to see how it fails.
+        target.upstream = target.upstream.with_retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
         Ok(MirrorPlan {
-            target: self.target(route, &mirror.upstream)?,
+            target,
             sample: Sample::new(mirror.share),
             places: Arc::new(Semaphore::new(mirror.max_concurrent as usize)),
             timeout: mirror.timeout.get(),
             host_suffix: mirror.host_suffix.as_ref().map(|suffix| suffix.as_str().to_owned()),
+            remove: mirror.remove_headers.iter().map(|name| name.as_str().to_owned()).collect(),
             budget: self.shared.budget.clone(),
             metrics: self.shared.metrics.mirror(&route.name),
         })

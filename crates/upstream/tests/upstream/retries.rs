@@ -5,8 +5,8 @@ use bytes::Bytes;
 use portcullis_http::{Method, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, FrameOrigin, Origin, free_port};
 use portcullis_upstream::{
-    Backoff, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome,
-    OutlierSettings, Protocol, RetryOn, RetryPolicy, Trail, Upstream,
+    Backoff, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome, OutlierSettings,
+    Protocol, RetryOn, RetryPolicy, Trail, Upstream,
 };
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,8 @@
-//! Which endpoint, which upstream: balancing, hashing, sticky cookies, priorities, canaries and mirrors.
+//! Which endpoint, which upstream: balancing, hashing, sticky cookies, priorities; canaries and mirrors in modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod canary;
+mod mirror;
 
 use portcullis_testkit::{
     Answer, Gate, Gateway, GatewayBuilder, Origin, RawClient, Response, Step, free_port, get, request,
@@ -299,6 +302,29 @@ fn a_cookie_keeps_a_client_with_its_endpoint() {
 }
 
 #[test]
+fn a_quicker_answer_takes_no_client_from_its_endpoint() {
+    let slow = |at: usize| {
+        Origin::start(move |request| match request.target() {
+            "/x" => Answer::ok(at.to_string()),
+            target if target == format!("/slow/{at}") => Answer::hang(),
+            _ => Answer::ok(at.to_string()),
+        })
+    };
+    let origins = [slow(0), slow(1)];
+    let route = "[route.retry]\nhedge_delay = \"100ms\"";
+    let tables = upstream("u", plain(&origins), "sticky = {}") + &all("u", route);
+    let gateway = start(Gateway::builder(BINARY), &tables);
+    let mut client = client(&gateway);
+    let first = ask(&mut client, "");
+    let (owner, (pair, _)) = (index(&first), set_cookie(&first).unwrap());
+    let cookie = format!("cookie: {pair}");
+    let hedged = request(gateway.public(), &format!("GET /slow/{owner}"), &[&cookie], "");
+    assert_eq!((index(&hedged), set_cookie(&hedged)), (1 - owner, None), "the other one was quicker");
+    let again = ask(&mut client, &format!("{cookie}\r\n"));
+    assert_eq!((index(&again), set_cookie(&again)), (owner, None), "its session is where it was");
+}
+
+#[test]
 fn gateways_with_one_secret_read_each_others_cookies() {
     let origins = origins(3);
     let sticky = "[upstream.u.sticky]\ncookie = \"Route\"\nsecret = \"${TOKEN_KEY}\"\npath = \"/x\"\nmax_age = \"1h\"\n\
@@ -340,189 +366,8 @@ fn the_second_level_takes_what_the_first_lacks() {
     assert!(second.iter().all(|origin| origin.count() > 40));
 }
 
-/// A route of `stable` with this canary, in front of two origins.
-fn canary(builder: GatewayBuilder, origins: &[Origin; 2], more: &str) -> Gateway {
-    let tables = upstream("stable", [(&origins[0], "")], "") + &upstream("next", [(&origins[1], "")], "");
-    start(builder, &(tables + &all("stable", more)))
-}
-
 fn two() -> [Origin; 2] {
     [Origin::answering(Answer::ok("0")), Origin::answering(Answer::ok("1"))]
-}
-
-#[test]
-fn a_canary_gets_its_share() {
-    let origins = two();
-    let gateway =
-        canary(Gateway::builder(BINARY), &origins, "[[route.canary]]\nupstream = \"next\"\nshare = \"20%\"");
-    let mut client = client(&gateway);
-    (0..1_000).for_each(|_| assert_eq!(ask(&mut client, "").status(), 200));
-    // Eight standard deviations of 12.6.
-    assert!((100..300).contains(&origins[1].count()), "{}", origins[1].count());
-    let sample = |upstream: &str| {
-        gateway.sample(&format!("portcullis_canary_requests_total{{route=\"all\",upstream=\"{upstream}\"}}"))
-    };
-    assert_eq!(sample("next"), Some(origins[1].count() as f64));
-    assert_eq!(sample("stable"), Some(origins[0].count() as f64));
-    // The log names the upstream that was called.
-    let line = gateway.wait_for_line(|line| line.contains("next"));
-    assert!(line.contains(&origins[1].address().to_string()), "{line}");
-}
-
-#[test]
-fn headers_and_cookies_choose_a_canary() {
-    let origins = two();
-    let gateway = canary(
-        Gateway::builder(BINARY),
-        &origins,
-        r#"
-        [[route.canary]]
-        upstream = "stable"
-        headers = [{ name = "x-canary", value = "never" }]
-        [[route.canary]]
-        upstream = "next"
-        headers = [{ name = "x-canary", value = "always" }, { name = "x-version", regex = "^2[.]" }]
-        cookies = [{ name = "canary", value = "v2" }, { name = "beta", present = true }]
-        "#,
-    );
-    let mut client = client(&gateway);
-    for (fields, wanted) in [
-        ("", 0),
-        ("x-canary: always\r\n", 1),
-        ("x-canary: sometimes\r\n", 0),
-        ("x-version: 2.1\r\n", 1),
-        ("x-version: 12.1\r\n", 0),
-        ("cookie: a=b; canary=v2\r\n", 1),
-        ("cookie: canary=v1\r\n", 0),
-        ("cookie: beta=\r\n", 1),
-        ("cookie: Beta=1\r\n", 0),
-        ("x-canary: never\r\ncookie: canary=v2\r\n", 0),
-    ] {
-        assert_eq!(index(&ask(&mut client, fields)), wanted, "{fields:?}");
-    }
-}
-
-#[test]
-fn a_canarys_share_may_go_by_key() {
-    let origins = two();
-    let more = "canary_by = \"cookie:user\"\n[[route.canary]]\nupstream = \"next\"\nshare = \"30%\"";
-    let gateway = canary(Gateway::builder(BINARY), &origins, more);
-    let mut client = client(&gateway);
-    let mut chosen = |user: u32| index(&ask(&mut client, &format!("cookie: user={user}\r\n")));
-    let first: Vec<usize> = (0..300).map(&mut chosen).collect();
-    assert_eq!(first, (0..300).map(&mut chosen).collect::<Vec<_>>());
-    let share = first.iter().sum::<usize>();
-    assert!((50..130).contains(&share), "{share} of 300");
-    // A larger share takes more users, and keeps those it has.
-    let more = more.replace("30%", "60%");
-    let larger = canary(Gateway::builder(BINARY), &origins, &more);
-    let mut client = RawClient::connect(larger.public()).unwrap();
-    for (user, before) in first.iter().enumerate() {
-        let now = index(&ask(&mut client, &format!("cookie: user={user}\r\n")));
-        assert!(*before == 0 || now == 1, "{user}");
-    }
-}
-
-/// A route of `main` that is mirrored, in front of two origins.
-fn mirrored(origins: &[Origin; 2], mirror: &str) -> Gateway {
-    let tables = upstream("main", [(&origins[0], "")], "") + &upstream("mirror", [(&origins[1], "")], "");
-    let mirror = format!("[route.mirror]\nupstream = \"mirror\"\n{mirror}");
-    start(Gateway::builder(BINARY), &(tables + &all("main", &mirror)))
-}
-
-fn outcome(outcome: &str) -> String {
-    format!("portcullis_mirrored_requests_total{{outcome=\"{outcome}\",route=\"all\"}}")
-}
-
-#[test]
-fn a_mirror_gets_what_the_upstream_gets() {
-    let origins = two();
-    let gateway = mirrored(&origins, "host_suffix = \"-shadow\"");
-    let response = request(gateway.public(), "POST /a?b=c", &["x-test: 1"], "pay attention");
-    assert_eq!(response.text(), "0");
-    assert_eq!(get(gateway.public(), "/plain").text(), "0");
-    let (sent, copies) = (origins[0].wait_for(2), origins[1].wait_for(2));
-    let (name, port) = sent[0].header("host").unwrap().split_once(':').unwrap();
-    assert_eq!(copies[0].header("host"), Some(format!("{name}-shadow:{port}").as_str()));
-    for (sent, copy) in sent.iter().zip(&copies) {
-        let without_host = |head: String| -> BTreeSet<String> {
-            head.lines()
-                .filter(|line| !line.to_ascii_lowercase().starts_with("host:"))
-                .map(str::to_owned)
-                .collect()
-        };
-        assert_eq!(without_host(sent.head_text()), without_host(copy.head_text()));
-        assert_eq!((&sent.body, sent.method()), (&copy.body, copy.method()));
-    }
-    gateway.wait_for_sample(&outcome("answered"), |count| count == 2.0);
-    assert_eq!(
-        gateway.sample("portcullis_upstream_responses_total{status_class=\"2xx\",upstream=\"mirror\"}"),
-        Some(2.0)
-    );
-    let idle = gateway.sample("portcullis_upstream_connections_open{upstream=\"mirror\"}");
-    assert!(idle <= Some(2.0), "connections are used again: {idle:?}");
-}
-
-#[test]
-fn a_mirror_neither_delays_nor_fails_anything() {
-    let gate = Gate::default();
-    let hanging = || {
-        let gate = gate.clone();
-        Origin::start(move |_| Answer::steps([Step::Until(gate.clone())]).then(ok()))
-    };
-    let origins = [Origin::start(Answer::echo), hanging()];
-    let gateway = mirrored(&origins, "max_concurrent = 3\ntimeout = \"20s\"");
-    let mut client = client(&gateway);
-    let began = Instant::now();
-    for _ in 0..50 {
-        client.send("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody").unwrap();
-        let response = client.response().unwrap();
-        assert_eq!((response.status(), response.text().as_str()), (200, "body"));
-    }
-    // The mirror has answered nothing yet, and would have taken twenty seconds for each.
-    assert!(began.elapsed() < Duration::from_secs(10));
-    assert_eq!(gateway.sample(&outcome("dropped")), Some(47.0));
-    assert_eq!(
-        gateway.sample("portcullis_buffered_body_bytes"),
-        Some(12.0),
-        "what copies hold is accounted for"
-    );
-    gate.open();
-    gateway.wait_for_sample(&outcome("answered"), |count| count == 3.0);
-    assert_eq!(gateway.sample("portcullis_buffered_body_bytes"), Some(0.0));
-
-    let dead = [Origin::answering(Answer::ok("0")), Origin::answering(Answer::close())];
-    let gateway = mirrored(&dead, "");
-    (0..5).for_each(|_| assert_eq!(get(gateway.public(), "/x").text(), "0"));
-    gateway.wait_for_sample(&outcome("failed"), |count| count == 5.0);
-    let slow = [Origin::answering(Answer::ok("0")), Origin::answering(Answer::hang())];
-    let gateway = mirrored(&slow, "timeout = \"100ms\"");
-    assert_eq!(get(gateway.public(), "/x").text(), "0");
-    gateway.wait_for_sample(&outcome("timeout"), |count| count == 1.0);
-}
-
-#[test]
-fn a_share_of_requests_is_mirrored_and_what_is_not_held_is_not() {
-    let origins = two();
-    let gateway = mirrored(&origins, "share = \"25%\"");
-    let mut client = client(&gateway);
-    (0..400).for_each(|_| assert_eq!(ask(&mut client, "").status(), 200));
-    gateway.wait_for_sample(&outcome("answered"), |count| (50.0..150.0).contains(&count));
-    let origins = two();
-    let body = "upgrade = [\"websocket\"]\nbody = { limit = \"1KiB\", over = \"inspect_prefix\" }";
-    let tables = upstream("main", [(&origins[0], "")], "") + &upstream("mirror", [(&origins[1], "")], "");
-    let route = all("main", &format!("{body}\nmirror = {{ upstream = \"mirror\" }}"));
-    let gateway = start(Gateway::builder(BINARY), &(tables + &route));
-    assert_eq!(request(gateway.public(), "POST /x", &[], "x".repeat(100_000)).text(), "0");
-    let fields = [
-        "connection: upgrade",
-        "upgrade: websocket",
-        "sec-websocket-version: 13",
-        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
-    assert_eq!(request(gateway.public(), "GET /x", &fields, "").status(), 200);
-    assert_eq!(gateway.sample(&outcome("streamed")), Some(2.0));
-    assert_eq!(origins[1].count(), 0);
 }
 
 #[test]
