@@ -351,3 +351,38 @@ fn where_a_route_has_no_total_time_only_a_deadline_that_is_one_is_passed_on() {
     let grpc: u64 = grpc.unwrap().strip_suffix('m').unwrap().parse().unwrap();
     assert!((1..=7000).contains(&grpc) && (1..=7000).contains(&field.unwrap().parse().unwrap()), "{grpc}");
 }
+
+#[test]
+fn parts_of_a_composition_are_told_the_less_of_two_times() {
+    let origin = Origin::answering(Answer::json("{}"));
+    let gateway = Gateway::builder(BINARY).start(|ports| {
+        format!(
+            r#"
+            admin.listen = "{}"
+            firewall.mode = "off"
+            server.deadline_header = "x-wait-ms"
+            [[listener]]
+            name = "public"
+            address = "{}"
+            [upstream.origin]
+            endpoints = [{{ address = "{}" }}]
+            [[route]]
+            name = "page"
+            match = {{ path = "/page", methods = ["GET"] }}
+            [[route.compose.part]]
+            name = "one"
+            upstream = "origin"
+            path = "/one"
+            timeout = "5s"
+            "#,
+            ports.admin,
+            ports.public,
+            origin.address()
+        )
+    });
+    for (field, most) in [("x-wait-ms: 3000", 3000), ("x-wait-ms: 9000", 5000), ("x-else: 1", 5000)] {
+        assert_eq!(request(gateway.public(), "GET /page", &[field], "").status(), 200);
+        let told: u64 = origin.requests().pop().unwrap().header("x-wait-ms").unwrap().parse().unwrap();
+        assert!((most - 2500..=most).contains(&told), "{field}: {told}");
+    }
+}

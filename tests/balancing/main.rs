@@ -274,6 +274,8 @@ fn a_cookie_keeps_a_client_with_its_endpoint() {
         for _ in 0..6 {
             let again = ask(&mut client, &format!("cookie: a=b; {pair}; c=d\r\n"));
             assert_eq!((index(&again), set_cookie(&again)), (owner, None), "it is not set again");
+            let seen = origins[owner].requests().pop().unwrap();
+            assert!(seen.header("cookie").unwrap().contains(&pair), "the upstream gets it, too");
         }
     }
     // What we did not issue names nobody.

@@ -152,3 +152,40 @@ fn a_copy_lacks_what_it_should_and_has_its_own_time() {
     assert!(!copy.head_text().contains("secret"), "{}", copy.head_text());
     assert_eq!((copy.header("x-kept"), copy.header("x-wait-ms")), (Some("yes"), Some("7000")));
 }
+
+#[test]
+fn a_copy_for_whose_body_there_is_no_room_is_dropped() {
+    let (main, shadow) = (Origin::start(Answer::echo), Origin::answering(Answer::ok("1")));
+    let tables = upstream("main", [(&main, "")], "") + &upstream("mirror", [(&shadow, "")], "");
+    let route = "body.limit = \"64KiB\"\nmirror = { upstream = \"mirror\" }";
+    let gateway = Gateway::builder(BINARY).start(|ports| {
+        format!(
+            "admin.listen = \"{}\"\nfirewall = {{ mode = \"off\", request_body_limit = \"64KiB\", response_body_limit = \"64KiB\" }}\n\
+             server.body_budget = \"100KiB\"\n[[listener]]\nname = \"public\"\naddress = \"{}\"\n{tables}{}",
+            ports.admin,
+            ports.public,
+            all("main", route)
+        )
+    });
+    let body = "x".repeat(60 << 10);
+    assert!(request(gateway.public(), "POST /x", &[], &body).text() == body);
+    gateway.wait_for_sample(&outcome("dropped"), |count| count == 1.0);
+    assert_eq!(request(gateway.public(), "POST /x", &[], "small").text(), "small");
+    gateway.wait_for_sample(&outcome("answered"), |count| count == 1.0);
+    assert_eq!(shadow.count(), 1);
+}
+
+#[test]
+fn of_a_mirrors_answer_so_much_is_read_and_no_more() {
+    let main = Origin::answering(Answer::ok("0"));
+    let endless = Origin::start(|_| {
+        Answer::status(200).chunks((0..64).map(|_| vec![b'x'; 64 << 10]), Some(Step::Hang))
+    });
+    let tables = upstream("main", [(&main, "")], "") + &upstream("mirror", [(&endless, "")], "");
+    let route = all("main", "mirror = { upstream = \"mirror\", timeout = \"60s\" }");
+    let gateway = start(Gateway::builder(BINARY), &(tables + &route));
+    assert_eq!(get(gateway.public(), "/x").text(), "0");
+    // It never ends; that it is done with shows that nobody reads on.
+    gateway.wait_for_sample(&outcome("answered"), |count| count == 1.0);
+    gateway.wait_for_sample("portcullis_upstream_connections_open{upstream=\"mirror\"}", |open| open == 0.0);
+}

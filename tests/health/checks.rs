@@ -142,3 +142,24 @@ fn without_a_panic_threshold_nobody_is_asked() {
     let _ = gateway.wait_for_line(|line| line.contains("no_endpoint"));
     assert_eq!(server.served(), 1);
 }
+
+#[test]
+fn checks_count_under_no_cap() {
+    let server = Server::start();
+    let gateway = gateway(
+        &[&server],
+        &format!("{CHECKED}\ncircuit_breaker = {{ max_connections = 1, max_requests = 1 }}"),
+    );
+    server.answers(0);
+    // All that may be is under way; checks go on all the same.
+    let held = crate::begin(&gateway);
+    eventually("the request is there", || server.served() == 1);
+    let checks = || server.origin.count() - server.served();
+    let before = checks();
+    eventually("checks go on", || checks() >= before + 3);
+    assert_eq!(gateway.sample("portcullis_upstream_connections_open{upstream=\"origin\"}"), Some(1.0));
+    assert_eq!(endpoints(&gateway, "available"), 1.0);
+    drop(held);
+    server.answers(200);
+    eventually("and requests, too", || ask(&gateway, 1) == [200]);
+}

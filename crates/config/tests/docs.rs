@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_config::{Loaded, load, reference, schema};
+use portcullis_config::{Loaded, load, parse, reference, schema};
 use portcullis_diag::SourceMap;
 
 fn root() -> PathBuf {
@@ -91,4 +91,64 @@ fn the_shipped_signing_key_is_refused_on_an_open_listener() {
 fn the_shipped_file_names_the_schema() {
     let text = std::fs::read_to_string(root().join("gateway.toml")).unwrap();
     assert_eq!(text.lines().next(), Some("#:schema docs/gateway.schema.json"));
+}
+
+/// The pieces of configuration that a page shows.
+fn examples(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    blocks.filter(|block| !block.starts_with("[[endpoints]]")).collect()
+}
+
+fn table<'t>(parent: &'t mut toml::Table, key: &str) -> &'t mut toml::Table {
+    parent.entry(key).or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap()
+}
+
+/// Adds what an example leaves out since it is not about that: a listener, a route, the endpoints of its upstreams.
+fn completed(example: &str) -> String {
+    // A table of a route stands behind the route that it belongs to.
+    let route = "[[route]]\nname = \"any\"\nmatch.path = \"/any/{*rest}\"\nupstream = \"any\"\n";
+    let is_inside = example.starts_with("[route.");
+    let mut document: toml::Table =
+        format!("{}{example}", if is_inside { route } else { "" }).parse().unwrap();
+    let listener: toml::Table = "name = \"any\"\naddress = \"127.0.0.1:8080\"".parse().unwrap();
+    document.entry("listener").or_insert_with(|| vec![toml::Value::Table(listener)].into());
+    let mut named: Vec<String> = Vec::new();
+    let routes = document.get("route").and_then(toml::Value::as_array).into_iter().flatten();
+    for route in routes {
+        named.extend(route.get("upstream").map(|name| name.as_str().unwrap().to_owned()));
+        let canaries = route.get("canary").and_then(toml::Value::as_array).into_iter().flatten();
+        for other in canaries.chain(route.get("mirror")) {
+            named.extend(other.get("upstream").map(|name| name.as_str().unwrap().to_owned()));
+        }
+    }
+    let upstreams = table(&mut document, "upstream");
+    for name in named {
+        table(upstreams, &name);
+    }
+    for (port, (_, upstream)) in (1..).zip(upstreams.iter_mut()) {
+        let upstream = upstream.as_table_mut().unwrap();
+        if !upstream.contains_key("discovery") {
+            let endpoint: toml::Table = format!("address = \"localhost:{port}\"").parse().unwrap();
+            upstream.entry("endpoints").or_insert_with(|| vec![toml::Value::Table(endpoint)].into());
+        }
+    }
+    document.to_string()
+}
+
+#[test]
+fn every_example_of_the_pages_is_one() {
+    let (mut count, mut wrong) = (0, Vec::new());
+    for page in ["upstreams.md", "operations.md", "security.md"] {
+        for example in examples(page) {
+            count += 1;
+            let text = completed(&example);
+            let mut sources = SourceMap::new();
+            if let Err(found) = parse("example.toml", &text, &mut sources, &|_: &str| None) {
+                wrong.push(format!("docs/{page}:\n{example}\n{}", found.to_text(&sources)));
+            }
+        }
+    }
+    assert!(count >= 16, "{count}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

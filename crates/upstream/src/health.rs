@@ -67,8 +67,7 @@ impl Health {
     }
 
     /// Whether it may get requests.
-    #[must_use]
-    pub fn is_up(self) -> bool {
+    pub(crate) fn is_up(self) -> bool {
         matches!(self, Health::Unknown | Health::Healthy)
     }
 }

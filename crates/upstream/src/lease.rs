@@ -139,12 +139,6 @@ impl Lease {
         &self.endpoint.address
     }
 
-    /// Whether the connection had served before.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.reused
-    }
-
     /// Whether nothing was heard on a connection that had served before. Its end then says no more than that it was
     /// closed while it was idle, most likely.
     pub(crate) fn was_idle(&self) -> bool {

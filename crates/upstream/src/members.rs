@@ -111,3 +111,42 @@ impl Members {
         self.list.iter().map(|member| &member.endpoint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(priorities: &[u32]) -> Members {
+        let endpoint = |(port, priority): (u16, &u32)| EndpointSettings {
+            priority: *priority,
+            ..EndpointSettings::new("127.0.0.1", port)
+        };
+        let wanted: Vec<EndpointSettings> = (1..).zip(priorities).map(endpoint).collect();
+        let terms = Terms { upstream: "test", balance: Balance::RoundRobin, tls: None, sticky: None };
+        Members::new(terms, &wanted, None).unwrap()
+    }
+
+    fn eject(members: &Members, count: usize) {
+        members.iter().take(count).for_each(|endpoint| endpoint.condition.ejected());
+    }
+
+    #[test]
+    fn a_panic_is_less_than_the_threshold() {
+        let four = members(&[0; 4]);
+        for (out, panics) in [(1, false), (2, false), (3, true), (4, true)] {
+            eject(&four, out);
+            assert_eq!(four.is_panicking(50), panics, "{out} of four are out");
+            assert!(!four.is_panicking(0), "never");
+        }
+    }
+
+    #[test]
+    fn levels_that_can_take_all_are_no_panic_however_few_are_healthy() {
+        // The four of the first level are out; 3 of 4 of the second can take all (1.4 times 75 %), 2 of 4 cannot.
+        let two_levels = members(&[0, 0, 0, 0, 1, 1, 1, 1]);
+        eject(&two_levels, 5);
+        assert!(!two_levels.is_panicking(50), "three of eight are healthy, and that is enough");
+        eject(&two_levels, 6);
+        assert!(two_levels.is_panicking(50));
+    }
+}

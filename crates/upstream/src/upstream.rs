@@ -258,12 +258,6 @@ impl Upstream {
         Upstream { retry: Arc::new(policy), ..self.clone() }
     }
 
-    /// How its requests are repeated.
-    #[must_use]
-    pub fn retry(&self) -> &RetryPolicy {
-        &self.retry
-    }
-
     /// Puts other endpoints in the place of those it has, while requests run: an address that stays keeps its
     /// connections and counters; exchanges with one that goes end in peace, its idle connections within about a
     /// second.

@@ -128,6 +128,15 @@ mod tests {
         assert_eq!((ring.points.len(), ring.walk(7).next()), (0, None));
     }
 
+    /// Gateways of all versions must agree on whose a key is: what stands here never changes. Computed by a ring written
+    /// for this in Python.
+    #[test]
+    fn keys_have_the_owners_that_they_always_had() {
+        let ring = Ring::new(&owners(&[1, 2, 1, 3]));
+        let owners: Vec<u32> = (0..24).map(|key| owner_of(&ring, key)).collect();
+        assert_eq!(owners, [0, 1, 3, 2, 2, 1, 3, 3, 3, 0, 0, 3, 3, 2, 2, 0, 2, 0, 3, 3, 3, 1, 0, 3]);
+    }
+
     #[test]
     fn shares_follow_weights() {
         let weights = [1, 1, 2, 4];

@@ -28,8 +28,7 @@ pub struct Conditions(u8);
 
 impl Conditions {
     /// Whether it is in the set.
-    #[must_use]
-    pub fn contains(self, condition: RetryOn) -> bool {
+    fn contains(self, condition: RetryOn) -> bool {
         self.0 & (1 << condition as u8) != 0
     }
 }

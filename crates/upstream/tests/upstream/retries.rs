@@ -141,6 +141,20 @@ async fn a_repetition_takes_the_place_of_the_try_before_it() {
 }
 
 #[tokio::test]
+async fn the_cap_on_repetitions_counts_besides_the_budget() {
+    let (_bad, good, upstream) = bad_and_good(Answer::status(503).body("no"), policy());
+    assert_eq!(ask(&upstream, "GET", None).await.0, Ok(200));
+    let bad = Origin::answering(Answer::status(503).body("no"));
+    let mut capped = settings(&[bad.address(), good.address()]);
+    (capped.retry, capped.circuit_breaker.caps.max_retries) = (policy(), Some(0));
+    let capped = crate::support::upstream(capped);
+    let (result, trail) = ask(&capped, "GET", None).await;
+    assert_eq!((result, trail.denied()), (Ok(503), Some(Denied::Budget)));
+    let overflows = capped.totals().overflows.unwrap();
+    assert_eq!(overflows.map(|(_, count)| count), [0, 0, 0, 1], "{overflows:?}");
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_connected_to_is_not_asked_again_though_no_other_can_be() {
     let bad = Origin::answering(Answer::status(503).body("no"));
     let mut settings = settings(&[bad.address(), free_port()]);
