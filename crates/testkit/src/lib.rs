@@ -28,6 +28,7 @@
 
 mod answer;
 mod backend;
+mod bodies;
 mod cases;
 mod client;
 pub mod corpus;
@@ -49,6 +50,7 @@ mod tls;
 
 pub use answer::{Answer, Digest, Head, Step, chunk, pattern, pattern_digest};
 pub use backend::{Backend, Journaled, Server};
+pub use bodies::ordinary_bodies;
 pub use cases::{Case, bytes, cases, unescape};
 pub use client::{RawClient, Response, get, request};
 pub use deliver::{PROBE, Pieces, arrived, converse, deliver, in_parallel, own_address};

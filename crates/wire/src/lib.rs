@@ -36,6 +36,7 @@ mod pipe;
 pub mod proxy;
 mod pump;
 mod rewind;
+mod room;
 pub mod server;
 mod timer;
 mod transport;

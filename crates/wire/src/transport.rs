@@ -4,6 +4,7 @@ use crate::SinkError;
 use crate::chunked::Decoder;
 use crate::encode;
 use crate::head::read_trailers;
+use crate::room;
 use crate::timer::{Stall, Wait};
 use bytes::{Buf, Bytes, BytesMut};
 use portcullis_http::{BodyError, Frame, Framing};
@@ -99,8 +100,8 @@ pub struct BodyTimeouts {
     pub write_stall: Duration,
     /// Bytes that it must take within that time; at least one.
     pub write_least: u64,
-    /// Bytes of a body that are handed to the kernel at once. It takes a whole piece when it has room for some of it, so
-    /// that with small ones it shows sooner that the other side takes something.
+    /// Bytes of a body that are handed to the kernel at once where it had no room for more before. It takes a whole piece
+    /// when it has room for some of it, so that with small ones it shows sooner that the other side takes something.
     pub write_piece: usize,
     /// Bytes a second that must come on average once `rate_grace` is over; 0 asks for none.
     pub min_rate: u32,
@@ -109,7 +110,7 @@ pub struct BodyTimeouts {
 }
 
 impl Default for BodyTimeouts {
-    /// 30 s for the next bytes, 500 bytes a second after 10 s; 2400 bytes to be taken in 10 s, in pieces of 16 KiB.
+    /// 30 s for the next bytes, 500 bytes a second after 10 s; 2400 bytes to be taken in 10 s, in pieces of 16 KiB from the first wait on.
     fn default() -> Self {
         BodyTimeouts {
             idle: Duration::from_secs(30),
@@ -168,6 +169,7 @@ enum Outgoing {
 const COPY_BELOW: usize = 8 * 1024;
 /// Room asked for before each read of a body.
 const BODY_READ: usize = 64 * 1024;
+const _: () = assert!(room::ROOM > BODY_READ);
 /// Windows in which what TLS holds back must have left.
 const FLUSH_WINDOWS: u32 = 3;
 /// Room for the beginning of a head, which is all of most.
@@ -190,6 +192,8 @@ pub struct Transport<IO> {
     after_payload: &'static [u8],
     outgoing: Outgoing,
     write_wait: Stall,
+    /// The kernel had no room for some of this message.
+    waited_to_write: bool,
     /// The other side did not take what was written.
     stalled: bool,
     /// All is written, some of it still waits behind TLS.
@@ -226,6 +230,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             after_payload: b"",
             outgoing: Outgoing::Done,
             write_wait: Stall::default(),
+            waited_to_write: false,
             stalled: false,
             flushing: false,
             unreadable: false,
@@ -242,6 +247,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         self.input.reserve(room);
         tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
+    }
+
+    /// Reads what has come of an answer: often all of it, head and body, so that it needs the room that a body needs.
+    pub(crate) fn poll_fill_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.input.is_empty() {
+            return self.poll_fill_head(cx);
+        }
+        let mut room = room::take();
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
+        if room.len() > HEAD_FIRST {
+            self.input = room;
+        } else {
+            self.input.extend_from_slice(&room);
+            room::give(room);
+        }
+        read
     }
 
     pub(crate) fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -265,7 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Gives up the buffers of a connection that may rest for long.
     pub(crate) fn rest(&mut self) {
         if self.input.is_empty() {
-            self.input = BytesMut::new();
+            room::give(std::mem::take(&mut self.input));
         }
         if self.out.is_empty() {
             self.out = Vec::new();
@@ -323,6 +344,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                     return Poll::Ready(Some(Err(error)));
                 }
             }
+            if self.input.is_empty() && !self.input.try_reclaim(BODY_READ) {
+                self.input = room::take();
+            }
             match self.poll_fill(cx, BODY_READ) {
                 Poll::Ready(Ok(0)) if matches!(self.incoming, Incoming::UntilClose) => {
                     self.incoming = Incoming::Done
@@ -379,6 +403,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
 
     /// A body with this framing will be pushed, behind a head that the caller has put into `out`.
     pub(crate) fn announce_body(&mut self, framing: Framing, allowed: bool) {
+        self.waited_to_write = false;
         self.outgoing = match framing {
             _ if !allowed => Outgoing::Discard,
             Framing::None | Framing::Length(0) => Outgoing::Done,
@@ -481,7 +506,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         while self.unsent() > 0 {
             let head = self.out.get(self.written..).unwrap_or_default();
             let (payload, after) = match self.payload.get(..self.timeouts.write_piece) {
-                Some(piece) if piece.len() < self.payload.len() => (piece, &b""[..]),
+                Some(piece) if self.waited_to_write && piece.len() < self.payload.len() => (piece, &b""[..]),
                 _ => (&self.payload[..], self.after_payload),
             };
             let slices = [IoSlice::new(head), IoSlice::new(payload), IoSlice::new(after)];
@@ -495,6 +520,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                     return Poll::Ready(Err(SinkError::Closed));
                 }
                 Poll::Pending => {
+                    self.waited_to_write = true;
                     ready!(self.write_wait.poll_expired(cx, self.timeouts.write_stall));
                     (self.broken, self.stalled) = (true, true);
                     return Poll::Ready(Err(SinkError::Timeout));
@@ -512,6 +538,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         self.written += head;
         let payload = (count - head).min(self.payload.len());
         self.payload.advance(payload);
+        if self.payload.is_empty() {
+            room::done(std::mem::take(&mut self.payload));
+        }
         let after = count - head - payload;
         self.after_payload = self.after_payload.get(after..).unwrap_or_default();
         if self.written == self.out.len() {

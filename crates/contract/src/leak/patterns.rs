@@ -2,10 +2,11 @@
 
 use super::table::{After, Before, Entry, INTERNAL_SUFFIXES, Masked, TABLE, Then};
 use super::{Kind, Kinds};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span, packed};
+use portcullis_scan::{Cursor, Sieve};
 use regex_automata::dfa::{Automaton, dense};
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind as DfaMatchKind};
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -42,12 +43,8 @@ pub(super) struct Found {
 
 pub(super) struct Patterns {
     kinds: Kinds,
-    long: Literals,
-    /// Anchors of less than three bytes, by their place in `targets`; among the others they would have many positions
-    /// looked at twice.
-    short: Vec<usize>,
-    /// What those begin with.
-    short_heads: Vec<u8>,
+    /// Finds the anchors; none where there are none.
+    sieve: Option<Sieve>,
     /// By anchor: its text, and what may start with it.
     targets: Vec<(&'static str, Target)>,
     rules: Vec<Rule>,
@@ -56,84 +53,63 @@ pub(super) struct Patterns {
     by_head: Vec<Vec<&'static str>>,
 }
 
-/// Anchors of less than so many bytes are short.
-const LONG: usize = 3;
-
-/// Many texts at once.
-enum Literals {
-    /// Found by vector instructions, some sixteen bytes at a time.
-    Packed(packed::Searcher, Vec<usize>),
-    /// Found byte by byte, where the machine has no such instructions.
-    Automaton(AhoCorasick, Vec<usize>),
-}
-
-impl Literals {
-    fn new(texts: &[(&'static str, Target)]) -> Result<Self, LeakSetupError> {
-        let long = |(_, (text, _)): &(usize, &(&'static str, Target))| text.len() >= LONG;
-        let (places, texts): (Vec<usize>, Vec<&str>) =
-            texts.iter().enumerate().filter(long).map(|(at, (text, _))| (at, *text)).unzip();
-        // The limit is for texts that are not known beforehand; these are told apart by three bytes well enough.
-        let packed = packed::Config::new()
-            .match_kind(packed::MatchKind::LeftmostLongest)
-            .heuristic_pattern_limits(false)
-            .builder()
-            .extend(&texts)
-            .build();
-        if let Some(searcher) = packed {
-            return Ok(Literals::Packed(searcher, places));
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(&texts)
-            .map_err(|error| LeakSetupError(error.to_string()))?;
-        Ok(Literals::Automaton(automaton, places))
-    }
-
-    /// The first of them at or after `from`: which, and where.
-    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        if from >= text.len() {
-            return None;
-        }
-        let (found, places) = match self {
-            Literals::Packed(searcher, places) => {
-                (searcher.find_in(text, Span { start: from, end: text.len() })?, places)
-            }
-            Literals::Automaton(automaton, places) => {
-                (automaton.find(Input::new(text).range(from..))?, places)
-            }
-        };
-        Some((*places.get(found.pattern().as_usize())?, found.start()))
-    }
-}
-
 /// The candidates of one text, in the order in which they begin.
 pub(super) struct Anchors<'a> {
-    patterns: &'a Patterns,
-    long: Option<(usize, usize)>,
-    short: Option<(usize, usize)>,
+    cursor: Option<Cursor<'a>>,
+    /// How far behind its beginning an anchor may be found.
+    reach: usize,
+    /// Those that begin in front of this are not found any more.
+    complete: usize,
+    /// Where anchors count.
+    least: usize,
+    /// Those that were found and are still to be decided: where, and which.
+    found: SmallVec<[(usize, usize); 4]>,
 }
 
 impl<'a> Anchors<'a> {
     pub(super) fn new(patterns: &'a Patterns, text: &[u8], from: usize) -> Self {
-        Anchors { patterns, long: patterns.long.find(text, from), short: patterns.next_short(text, from) }
+        let sieve = patterns.sieve.as_ref();
+        let mut anchors = Anchors {
+            cursor: sieve.map(|sieve| Cursor::new(sieve, text, from)),
+            reach: sieve.map_or(0, Sieve::reach),
+            complete: from,
+            least: from,
+            found: SmallVec::new(),
+        };
+        anchors.fill(text);
+        anchors
     }
 
     /// Which, and where.
     pub(super) fn first(&self) -> Option<(usize, usize)> {
-        match (self.long, self.short) {
-            (Some(long), Some(short)) => Some(if short.1 < long.1 { short } else { long }),
-            (long, short) => long.or(short),
-        }
+        self.found.first().map(|(at, which)| (*which, *at))
     }
 
     /// Goes on to the first at or after `from`.
     pub(super) fn advance(&mut self, text: &[u8], from: usize) {
-        if self.long.is_some_and(|(_, at)| at < from) {
-            self.long = self.patterns.long.find(text, from);
+        self.least = self.least.max(from);
+        self.found.retain(|(at, _)| *at >= from);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.skip_to(text, from);
         }
-        if self.short.is_some_and(|(_, at)| at < from) {
-            self.short = self.patterns.next_short(text, from);
+        self.fill(text);
+    }
+
+    /// Looks on until nothing can be found any more that begins in front of the first that was found.
+    fn fill(&mut self, text: &[u8]) {
+        while let Some(cursor) = &mut self.cursor {
+            if self.found.first().is_some_and(|(at, _)| *at < self.complete) {
+                return;
+            }
+            let Some(here) = cursor.next(text) else {
+                self.cursor = None;
+                return;
+            };
+            self.complete = here.at().saturating_sub(self.reach);
+            for (which, at) in here.needles(text).filter(|(_, at)| *at >= self.least) {
+                let place = self.found.partition_point(|(other, _)| *other < at);
+                self.found.insert(place, (at, which));
+            }
         }
     }
 }
@@ -185,49 +161,22 @@ impl Patterns {
         if kinds.contains(Kind::InternalAddress) {
             targets.extend(INTERNAL_SUFFIXES.map(|suffix| (suffix, Target::HostSuffix)));
         }
-        let short: Vec<usize> =
-            targets.iter().enumerate().filter(|(_, (text, _))| text.len() < LONG).map(|(at, _)| at).collect();
-        let head = |text: &'static str| text.bytes().next();
-        let mut short_heads: Vec<u8> =
-            short.iter().filter_map(|at| targets.get(*at)).filter_map(|(text, _)| head(text)).collect();
-        short_heads.sort_unstable();
-        short_heads.dedup();
         let mut by_head = vec![Vec::new(); 256];
         for (text, _) in &targets {
-            if let Some(list) = head(text).and_then(|byte| by_head.get_mut(usize::from(byte))) {
+            if let Some(list) = text.bytes().next().and_then(|byte| by_head.get_mut(usize::from(byte))) {
                 list.push(*text);
             }
         }
         let longest_anchor = targets.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        let long = Literals::new(&targets)?;
-        Ok(Patterns { kinds, long, short, short_heads, targets, rules, longest_anchor, by_head })
+        let sieve = Sieve::new(targets.iter().map(|(text, _)| text.as_bytes()));
+        if sieve.is_none() && !targets.is_empty() {
+            return Err(LeakSetupError("its anchors are too short or too many".to_owned()));
+        }
+        Ok(Patterns { kinds, sieve, targets, rules, longest_anchor, by_head })
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(kind)
-    }
-
-    /// The first short anchor at or after `from`: which, and where.
-    fn next_short(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        let mut at = from;
-        loop {
-            let rest = text.get(at..)?;
-            at += match *self.short_heads.as_slice() {
-                [] => return None,
-                [one] => memchr::memchr(one, rest)?,
-                [one, two] => memchr::memchr2(one, two, rest)?,
-                [one, two, three] => memchr::memchr3(one, two, three, rest)?,
-                _ => rest.iter().position(|byte| self.short_heads.contains(byte))?,
-            };
-            let rest = text.get(at..)?;
-            let begins = |which: &&usize| {
-                self.targets.get(**which).is_some_and(|(text, _)| rest.starts_with(text.as_bytes()))
-            };
-            if let Some(which) = self.short.iter().find(begins) {
-                return Some((*which, at));
-            }
-            at += 1;
-        }
     }
 
     /// Where a tail of `text` begins that may be the beginning of an anchor; `text.len()` where there is none.

@@ -155,7 +155,7 @@ impl Call for Http1Connection {
                     }
                 }
             }
-            match self.transport.poll_fill_head(cx) {
+            match self.transport.poll_fill_answer(cx) {
                 Poll::Ready(Ok(count)) if count > 0 => self.heard = true,
                 Poll::Ready(_) => return Poll::Ready(Err(UpstreamFailure::Closed)),
                 Poll::Pending if self.transport.is_sending() => {
