@@ -29,9 +29,8 @@ pub(crate) struct Arrival {
     pub(crate) slot: Option<Slot>,
 }
 
-/// Lets a connection in, or says why not.
-pub(crate) async fn admit(
-    stream: &mut TcpStream,
+/// Lets a connection in of which it is known whose it is, or says why not.
+pub(crate) fn admit(
     (peer, local): (SocketAddr, SocketAddr),
     plan: &ListenerPlan,
     snapshot: &Snapshot,
@@ -39,12 +38,24 @@ pub(crate) async fn admit(
     if !snapshot.shared.memory.admits_connections() {
         return Err(ConnectionRefusal::Memory);
     }
-    let (peer, local) = match &plan.proxy {
-        None => (peer, local),
-        Some(proxy) => announced(stream, peer, local, proxy).await?,
-    };
     let slot = place(&snapshot.shared, plan, &snapshot.trusted_proxies, peer)?;
     Ok(Arrival { peer, local, slot })
+}
+
+/// Lets a connection in that a load balancer announces, where the listener has such, or says why not.
+pub(crate) async fn admit_announced(
+    stream: &mut TcpStream,
+    (peer, local): (SocketAddr, SocketAddr),
+    plan: &ListenerPlan,
+    snapshot: &Snapshot,
+) -> Result<Arrival, ConnectionRefusal> {
+    let ends = match &plan.proxy {
+        None => (peer, local),
+        // Not even its header is read where there is no room for it.
+        Some(_) if !snapshot.shared.memory.admits_connections() => return Err(ConnectionRefusal::Memory),
+        Some(proxy) => announced(stream, peer, local, proxy).await?,
+    };
+    admit(ends, plan, snapshot)
 }
 
 /// The client whom a load balancer announces. Other peers could announce anybody, so they are none of this listener's.

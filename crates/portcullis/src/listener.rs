@@ -5,10 +5,10 @@ use crate::connection::Connection;
 use crate::handover;
 use crate::pipeline::Gateway;
 use crate::snapshot::{ListenerPlan, Snapshots};
-use crate::tls::Opened;
+use crate::tls::{Opened, TlsPlan};
 use portcullis_http::Scheme;
 use portcullis_limits::Slot;
-use portcullis_telemetry::{HandshakeFailure, InFlight};
+use portcullis_telemetry::{ConnectionRefusal, HandshakeFailure, InFlight};
 use portcullis_wire::server::{Drain, serve};
 use socket2::{Domain, Socket, Type};
 use std::fs::File;
@@ -41,18 +41,20 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    limit_unsent(&socket)?;
+    inherit_options(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Bounds what waits unsent in the kernel at connections of this socket, which take it over.
+/// Sets what connections of this socket take over from it: what waits unsent in the kernel is bounded, and small answers
+/// do not wait for an acknowledgement.
 ///
 /// # Errors
-/// When the kernel has no such bound.
-pub(crate) fn limit_unsent(socket: &Socket) -> io::Result<()> {
+/// When the kernel has no such option.
+pub(crate) fn inherit_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT.into())
 }
 
@@ -185,7 +187,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 fn begin(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
     permits: Permits,
@@ -193,30 +195,52 @@ fn begin(
     snapshots: &Snapshots,
     drain: &Drain,
 ) {
-    let (snapshots, drain) = (snapshots.clone(), drain.clone());
-    let open = plan.metrics.connection();
-    tokio::spawn(async move {
-        let mut guard = Open { _permits: permits, _counted: open, _slot: None };
-        let admitted = arrival::admit(&mut stream, (peer, local), &plan, &snapshots.current()).await;
-        let Arrival { peer, local, slot } = match admitted {
-            Ok(arrival) => arrival,
-            Err(why) => {
-                plan.metrics.refused(why);
-                return reset(&stream);
+    let open = Open { _permits: permits, _counted: plan.metrics.connection(), _slot: None };
+    let accepted = Accepted { open, plan, snapshots: snapshots.clone(), drain: drain.clone() };
+    if accepted.plan.proxy.is_some() || accepted.plan.tls.is_some() {
+        // What it may wait for before its first request is on the heap, so that one that waits for requests is small.
+        let opened = Box::pin(open_stream(stream, peer, local, accepted));
+        tokio::spawn(async move {
+            if let Some(serving) = opened.await {
+                serving.await;
             }
-        };
-        guard._slot = slot;
-        // Small answers must not wait for an acknowledgement; a socket that refuses this still works.
-        let _ = stream.set_nodelay(true);
-        if let Some(Opened { io, protocol, server_name, certificate }) = open_stream(stream, &plan).await {
-            let scheme = if plan.tls.is_some() { Scheme::Https } else { Scheme::Http };
-            let (listener, tls) = (plan.name.clone(), plan.tls.clone());
-            let connection = Connection { peer, local, scheme, server_name, certificate, tls, listener };
-            let gateway = Gateway::new(snapshots, connection);
-            serve(io, protocol, plan.settings.clone(), gateway, drain).await;
+        });
+        return;
+    }
+    match arrival::admit((peer, local), &accepted.plan, &accepted.snapshots.current()) {
+        Ok(arrival) => {
+            tokio::spawn(accepted.serve(Opened::in_clear(stream), arrival));
         }
-        drop(guard);
-    });
+        Err(why) => accepted.refuse(&stream, why),
+    }
+}
+
+/// A connection that was just taken.
+struct Accepted {
+    open: Open,
+    plan: Arc<ListenerPlan>,
+    snapshots: Snapshots,
+    drain: Drain,
+}
+
+impl Accepted {
+    /// Serves it to its end.
+    fn serve(self, opened: Opened, arrival: Arrival) -> impl Future<Output = ()> + Send + use<> {
+        let Accepted { mut open, plan, snapshots, drain } = self;
+        let Opened { io, protocol, server_name, certificate } = opened;
+        let Arrival { peer, local, slot } = arrival;
+        open._slot = slot;
+        let scheme = if plan.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let (listener, tls) = (plan.name.clone(), plan.tls.clone());
+        let connection = Connection { peer, local, scheme, server_name, certificate, tls, listener };
+        let gateway = Gateway::new(snapshots, connection);
+        serve(io, protocol, plan.settings.clone(), gateway, drain, open)
+    }
+
+    fn refuse(&self, stream: &TcpStream, why: ConnectionRefusal) {
+        self.plan.metrics.refused(why);
+        reset(stream);
+    }
 }
 
 /// What an open connection holds, to be given back when it ends.
@@ -226,11 +250,33 @@ struct Open {
     _slot: Option<Slot>,
 }
 
-/// The TLS handshake, where the listener has TLS.
-async fn open_stream(stream: TcpStream, plan: &ListenerPlan) -> Option<Opened> {
-    let Some(tls) = &plan.tls else {
-        return Some(Opened::in_clear(stream));
+/// What a connection passes before its first request, where that takes its time; then how it is served.
+async fn open_stream(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    accepted: Accepted,
+) -> Option<impl Future<Output = ()> + Send> {
+    let snapshot = accepted.snapshots.current();
+    let admitted = arrival::admit_announced(&mut stream, (peer, local), &accepted.plan, &snapshot).await;
+    drop(snapshot);
+    let arrival = match admitted {
+        Ok(arrival) => arrival,
+        Err(why) => {
+            accepted.refuse(&stream, why);
+            return None;
+        }
     };
+    let plan = &accepted.plan;
+    let opened = match &plan.tls {
+        None => Opened::in_clear(stream),
+        Some(tls) => shake_hands(stream, plan, tls).await?,
+    };
+    Some(accepted.serve(opened, arrival))
+}
+
+/// The TLS handshake.
+async fn shake_hands(stream: TcpStream, plan: &ListenerPlan, tls: &TlsPlan) -> Option<Opened> {
     let accepted = Instant::now();
     // Who says nothing at all is not waited for as long as who shakes hands slowly.
     let spoken = tokio::time::timeout(plan.settings.first_byte, stream.peek(&mut [0])).await;
@@ -249,5 +295,24 @@ async fn open_stream(stream: TcpStream, plan: &ListenerPlan) -> Option<Opened> {
             plan.metrics.handshake_failed(HandshakeFailure::Timeout);
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_wire::server::connection_size;
+
+    fn future_size<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A task holds as much as the largest thing that it may wait for. Of connections that wait for requests there are
+    /// many thousands: what they may come to wait for, and is large, has to be on the heap while they do.
+    #[test]
+    fn a_connection_that_waits_for_requests_is_small() {
+        let task = future_size(|accepted: Accepted, opened, arrival| accepted.serve(opened, arrival));
+        let connection = connection_size::<Gateway>();
+        assert!(task + connection <= 1000, "{task} bytes of a task and {connection} of a connection");
     }
 }

@@ -22,8 +22,9 @@ use portcullis_http::forwarding::Inherited;
 use portcullis_http::{Exchange, Guard as _, Malformed, Rejection, RequestHead, RequestId, UpstreamFailure};
 use portcullis_wire::{Downstream, Service};
 use std::future::poll_fn;
+use std::ops::DerefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::Instant;
@@ -223,8 +224,7 @@ fn check_head(plan: HeadPlan, exchange: &Exchange) -> Result<(), Rejection> {
 
 /// Runs to its end what serves one request; `None` where it panics. That is this request's failure: the others of its
 /// connection and its thread go on.
-async fn contain<F: Future>(work: F) -> Option<F::Output> {
-    let mut work = pin!(work);
+async fn contain<P: DerefMut<Target: Future>>(mut work: Pin<P>) -> Option<<P::Target as Future>::Output> {
     poll_fn(|cx| {
         // Nothing of what the work leaves half done is used again but to answer and to log.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
@@ -301,10 +301,13 @@ impl Service for Gateway {
             cut: true,
         };
         let Some(snapshot) = served.snapshot.as_deref() else { return };
-        // On the heap, so that a connection without a request is small.
-        let (exchange, firewall, record) = (&mut served.exchange, &mut served.firewall, &mut served.record);
-        let way = Box::pin(pass(snapshot, exchange, &inherited, firewall, downstream, record));
-        let outcome = contain(way).await.unwrap_or(Err(Rejection::Internal));
+        let outcome = {
+            let (exchange, firewall, record) =
+                (&mut served.exchange, &mut served.firewall, &mut served.record);
+            // Not to be moved from here: with all that a request may come to wait for it is large.
+            let way = pin!(pass(snapshot, exchange, &inherited, firewall, downstream, record));
+            contain(way).await.unwrap_or(Err(Rejection::Internal))
+        };
         let mut rest = None;
         match outcome {
             Ok(lasting) => rest = lasting,
@@ -359,14 +362,15 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::contain;
+    use std::pin::pin;
 
     #[tokio::test]
     async fn d10_a_panic_is_one_requests() {
-        assert_eq!(contain(async { 1 }).await, Some(1));
+        assert_eq!(contain(pin!(async { 1 })).await, Some(1));
         let late = async {
             tokio::task::yield_now().await;
             panic!("as a test");
         };
-        assert_eq!(contain::<_>(late).await, None::<()>);
+        assert_eq!(contain(pin!(late)).await, None::<()>);
     }
 }

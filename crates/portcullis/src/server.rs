@@ -140,7 +140,7 @@ fn open(snapshot: &Snapshot, inherited: &mut Inherited) -> Result<(Vec<Vec<Liste
             |error: io::Error| format!("listener `{}` cannot bind {}: {error}", plan.name, plan.address);
         let given = inherited.take(&plan.name, plan.address);
         if let Some(socket) = &given {
-            listener::limit_unsent(&SockRef::from(socket)).map_err(failed)?;
+            listener::inherit_options(&SockRef::from(socket)).map_err(failed)?;
         }
         for (number, sockets) in threads.iter_mut().enumerate() {
             let socket = match &given {

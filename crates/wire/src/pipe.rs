@@ -1,7 +1,7 @@
 //! A body that one task pushes and hyper pulls.
 
 use crate::SinkError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::SizeHint;
 use portcullis_http::{BodyError, Fields, Frame};
 use std::pin::Pin;
@@ -11,6 +11,9 @@ use std::task::{Context, Poll, Waker};
 #[derive(Default)]
 struct State {
     frame: Option<Frame>,
+    /// The one behind it. With room for it whoever pushes learns that nothing follows before the first is pulled, so
+    /// that the last piece of a body can say so itself.
+    next: Option<Frame>,
     /// What is left to pull of a body of known length.
     length: Option<u64>,
     /// What is left to push of it.
@@ -18,7 +21,10 @@ struct State {
     finished: bool,
     aborted: bool,
     receiver_gone: bool,
+    /// Who waits for frames to be pulled.
     sender: Option<Waker>,
+    /// Who waits for the other end to be gone, and for nothing else.
+    watcher: Option<Waker>,
     receiver: Option<Waker>,
 }
 
@@ -38,7 +44,7 @@ pub(crate) struct PipeSink(Shared);
 /// The pulling end, a body in hyper's sense.
 pub(crate) struct PipeBody(Shared);
 
-/// A pipe that holds one frame. `length` is the body's, where it is known.
+/// A pipe that holds two frames. `length` is the body's, where it is known.
 pub(crate) fn pipe(length: Option<u64>) -> (PipeSink, PipeBody) {
     let shared = Shared::default();
     {
@@ -49,12 +55,26 @@ pub(crate) fn pipe(length: Option<u64>) -> (PipeSink, PipeBody) {
 }
 
 impl PipeSink {
+    /// Ready when there is room for a frame.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.poll_until(cx, |state| state.next.is_none())
+    }
+
+    /// Ready when all that was pushed was pulled.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        self.poll_until(cx, |state| state.frame.is_none())
+    }
+
+    fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_ready: impl FnOnce(&State) -> bool,
+    ) -> Poll<Result<(), SinkError>> {
         let mut state = self.0.lock();
         if state.receiver_gone {
             return Poll::Ready(Err(SinkError::Closed));
         }
-        if state.frame.is_none() {
+        if is_ready(&state) {
             return Poll::Ready(Ok(()));
         }
         state.sender = Some(cx.waker().clone());
@@ -69,7 +89,8 @@ impl PipeSink {
             state.aborted |= state.unpushed.is_none();
         }
         if !state.aborted {
-            state.frame = Some(frame);
+            let place = if state.frame.is_none() { &mut state.frame } else { &mut state.next };
+            *place = Some(frame);
         }
         wake(state.receiver.take());
     }
@@ -94,7 +115,7 @@ impl PipeSink {
         if state.receiver_gone {
             return Poll::Ready(());
         }
-        state.sender = Some(cx.waker().clone());
+        state.watcher = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -111,6 +132,7 @@ impl Drop for PipeBody {
         // Whoever has had all of a body may let go of it before that was said.
         state.receiver_gone = !state.finished || state.frame.is_some();
         wake(state.sender.take());
+        wake(state.watcher.take());
     }
 }
 
@@ -130,6 +152,7 @@ impl http_body::Body for PipeBody {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
         let mut state = self.0.lock();
         if let Some(frame) = state.frame.take() {
+            state.frame = state.next.take();
             wake(state.sender.take());
             match &frame {
                 Frame::Data(data) => {
@@ -165,13 +188,24 @@ impl http_body::Body for PipeBody {
     }
 }
 
+/// A field whose value is another in each answer: in HPACK's table it would only be in the way.
+const UNIQUE: &[u8] = b"x-request-id";
+
 /// Our fields as hyper's map. All were checked when they were appended, so none is lost here.
 pub(crate) fn to_map(fields: &Fields) -> http::HeaderMap {
     let mut map = http::HeaderMap::with_capacity(fields.len());
+    // One allocation for all values; names that are not well known have their own.
+    let mut values = BytesMut::with_capacity(fields.size());
+    for (_, value) in fields.iter() {
+        values.extend_from_slice(value);
+    }
+    let mut values = values.freeze();
     for (name, value) in fields.iter() {
-        if let (Ok(name), Ok(value)) =
-            (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
+        let value = values.split_to(value.len());
+        if let (Ok(name), Ok(mut value)) =
+            (http::HeaderName::from_bytes(name), http::HeaderValue::from_maybe_shared(value))
         {
+            value.set_sensitive(name.as_str().as_bytes() == UNIQUE);
             map.append(name, value);
         }
     }

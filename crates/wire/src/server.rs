@@ -3,8 +3,9 @@
 mod http1;
 mod http2;
 
+use self::http1::Preface;
 use crate::head::HeadLimits;
-use crate::transport::{BodyTimeouts, Transport};
+use crate::transport::BodyTimeouts;
 use crate::{IoStream, Service};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -95,24 +96,39 @@ impl Drain {
     }
 }
 
-/// Serves one connection to its end.
-pub async fn serve<S: Service>(
+/// Bytes of the heap that a connection of HTTP/1 takes between requests, beside its task and the kernel's.
+#[must_use]
+pub const fn connection_size<S: Service>() -> usize {
+    size_of::<http1::Connection<S>>()
+}
+
+/// Serves one connection to its end, and lets go of what it `holds` then.
+pub fn serve<S: Service>(
     io: IoStream,
     protocol: Protocol,
     settings: Arc<ServerSettings>,
     service: S,
     drain: Drain,
-) {
-    let first = BytesMut::new();
-    // On the heap, so that the many connections of HTTP/1 need no room for it.
-    if protocol == Protocol::Http2 {
-        return Box::pin(http2::serve(io, first, &settings, service, drain)).await;
-    }
-    let detect = protocol == Protocol::Detect && settings.http2;
-    let transport = Transport::new(io, first, settings.body.clone());
-    if let Some((io, first)) =
-        http1::serve(transport, &settings, service.clone(), drain.clone(), detect).await
-    {
-        Box::pin(http2::serve(io, first, &settings, service, drain)).await;
+    holds: impl Send,
+) -> impl Future<Output = ()> + Send {
+    // On the heap, so that nothing of it is moved, and neither protocol needs room for the other.
+    let (http1, http2) = if protocol == Protocol::Http2 {
+        (None, Some(Box::pin(http2::serve(io, BytesMut::new(), settings, service, drain))))
+    } else {
+        let detect = protocol == Protocol::Detect && settings.http2;
+        (Some(Box::new(http1::Connection::new(io, settings, service, drain, detect))), None)
+    };
+    async move {
+        let http2 = match http1 {
+            None => http2,
+            Some(connection) => connection.serve().await.map(|preface| {
+                let Preface { io, first, settings, service, drain } = preface;
+                Box::pin(http2::serve(io, first, settings, service, drain))
+            }),
+        };
+        if let Some(http2) = http2 {
+            http2.await;
+        }
+        drop(holds);
     }
 }

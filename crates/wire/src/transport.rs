@@ -572,20 +572,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
-    /// Ends our side.
-    pub(crate) async fn close(mut self, patience: Duration) {
-        let shutdown = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx));
-        // Too slow or not, the connection is over.
-        let _ = tokio::time::timeout(patience, shutdown).await;
+    /// Whether all of both messages has passed, and the event loop has not heard of anything behind them, be it the end.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.body_done()
+            && self.sent_all()
+            && self.input.is_empty()
+            && self.poll_fill_head(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Ends our side, then reads and discards for a moment so that the last answer is not lost to a reset.
-    pub(crate) async fn linger(mut self, patience: Duration, most: usize) {
-        let mut left = most;
+    pub(crate) async fn linger(&mut self, patience: Duration, most: usize) {
+        let (mut left, mut ended) = (most, false);
         let discard = poll_fn(|cx| {
-            if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
+            if !ended && ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
+            ended = true;
             loop {
                 self.input.clear();
                 match ready!(self.poll_fill(cx, DISCARD_READ)) {
@@ -600,8 +602,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
 }
 
 impl Transport<IoStream> {
+    /// Ends our side; the connection is not used again.
+    pub(crate) async fn close(&mut self, patience: Duration) {
+        // In clear the close of the descriptor says it.
+        if let IoStream::Plain(_) = self.io {
+            return;
+        }
+        let shutdown = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx));
+        // Too slow or not, the connection is over.
+        let _ = tokio::time::timeout(patience, shutdown).await;
+    }
+
     /// Ends the connection in a way that cannot be taken for a proper end.
-    pub(crate) fn reset(self) {
+    pub(crate) fn reset(&self) {
         let socket = match &self.io {
             IoStream::Plain(io) => io,
             IoStream::Tls(io) => io.get_ref().0,

@@ -195,9 +195,9 @@ impl Http2Call {
         self.heard.load(Ordering::Relaxed) == self.heard_before
     }
 
-    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+    fn poll_sink(&mut self, cx: &mut Context<'_>, flush: bool) -> Poll<Result<(), SinkError>> {
         // The request leaves only while its answer is asked for.
-        match self.sink.poll_ready(cx) {
+        match if flush { self.sink.poll_flush(cx) } else { self.sink.poll_ready(cx) } {
             Poll::Ready(result) => {
                 self.write_wait.end();
                 self.sending &= result.is_ok();
@@ -215,7 +215,7 @@ impl Http2Call {
 
 impl Sink for Http2Call {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.poll_sink(cx)
+        self.poll_sink(cx, false)
     }
 
     fn push(&mut self, frame: Frame) {
@@ -228,7 +228,7 @@ impl Sink for Http2Call {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.poll_sink(cx)
+        self.poll_sink(cx, true)
     }
 }
 

@@ -125,7 +125,7 @@ impl Decoder {
             let field = match byte {
                 0x80.. => self.indexed(integer(&mut block, 7)?)?,
                 0x40.. => {
-                    let field = self.literal(&mut block, 6)?;
+                    let field = self.literal(&mut block, 6, true)?;
                     self.insert(field);
                     field
                 }
@@ -139,7 +139,7 @@ impl Decoder {
                     self.evict(0);
                     continue;
                 }
-                _ => self.literal(&mut block, 4)?,
+                _ => self.literal(&mut block, 4, false)?,
             };
             resizable = false;
             let is_pseudo = !matches!(field.name, Name::Plain | Name::ContentLength);
@@ -167,32 +167,38 @@ impl Decoder {
         self.entries.get(place - STATIC.len()).copied().ok_or(Broken)
     }
 
-    fn literal(&mut self, block: &mut &[u8], prefix: u32) -> Result<Field, Broken> {
+    /// Reads a literal. Of a value that says nothing no more is read than is needed: its length, where it goes into the
+    /// table, and nothing else. hyper decodes it in any case, and ends the connection where that cannot be done.
+    fn literal(&mut self, block: &mut &[u8], prefix: u32, kept: bool) -> Result<Field, Broken> {
         let index = integer(block, prefix)?;
         let (name, name_length) = if index == 0 {
-            self.string(block)?;
-            (Name::read(&self.text), self.text.len())
+            let name = string(block)?;
+            let text = self.decoded(name)?;
+            (Name::read(text), text.len())
         } else {
             let named = self.indexed(index)?;
             (named.name, named.name_length)
         };
-        self.string(block)?;
-        Ok(Field { name, says: Says::read(name, &self.text), name_length, value_length: self.text.len() })
+        let value = string(block)?;
+        let (says, value_length) = match name {
+            Name::Method | Name::Scheme | Name::Path | Name::Status => {
+                let text = self.decoded(value)?;
+                (Says::read(name, text), text.len())
+            }
+            Name::OtherPseudo | Name::ContentLength | Name::Plain if kept => (Says::Nothing, value.length()?),
+            Name::OtherPseudo | Name::ContentLength | Name::Plain => (Says::Nothing, 0),
+        };
+        Ok(Field { name, says, name_length, value_length })
     }
 
-    /// Reads a string into `text` (RFC 7541 §5.2).
-    fn string(&mut self, block: &mut &[u8]) -> Result<(), Broken> {
-        let coded = block.first().ok_or(Broken)? & 0x80 != 0;
-        let length = integer(block, 7)?;
-        let (string, rest) = block.split_at_checked(length).ok_or(Broken)?;
-        *block = rest;
+    fn decoded(&mut self, string: Text<'_>) -> Result<&[u8], Broken> {
         self.text.clear();
-        if coded {
-            huffman::decode(string, |byte| self.text.push(byte)).ok_or(Broken)
+        if string.coded {
+            huffman::decode(string.bytes, |byte| self.text.push(byte)).ok_or(Broken)?;
         } else {
-            self.text.extend_from_slice(string);
-            Ok(())
+            self.text.extend_from_slice(string.bytes);
         }
+        Ok(&self.text)
     }
 
     fn insert(&mut self, field: Field) {
@@ -212,6 +218,35 @@ impl Decoder {
             self.size -= oldest.size();
         }
     }
+}
+
+/// A string as it stands in a block (RFC 7541 §5.2).
+#[derive(Clone, Copy, Debug)]
+struct Text<'a> {
+    /// By Huffman's code.
+    coded: bool,
+    bytes: &'a [u8],
+}
+
+impl Text<'_> {
+    /// How long it is, decoded.
+    fn length(self) -> Result<usize, Broken> {
+        if !self.coded {
+            return Ok(self.bytes.len());
+        }
+        let mut length = 0;
+        huffman::decode(self.bytes, |_| length += 1).ok_or(Broken)?;
+        Ok(length)
+    }
+}
+
+/// Takes a string off a block.
+fn string<'a>(block: &mut &'a [u8]) -> Result<Text<'a>, Broken> {
+    let coded = block.first().ok_or(Broken)? & 0x80 != 0;
+    let length = integer(block, 7)?;
+    let (bytes, rest) = block.split_at_checked(length).ok_or(Broken)?;
+    *block = rest;
+    Ok(Text { coded, bytes })
 }
 
 /// A number with a prefix of so many bits (RFC 7541 §5.1), in no more bytes than a length that can occur needs.

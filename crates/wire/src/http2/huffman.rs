@@ -77,11 +77,15 @@ pub(crate) fn decode(text: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
             bits = bits << 8 | u64::from(*byte);
             have += 8;
         }
-        if let Some(rest) = have.checked_sub(8)
+        let mut short = 0;
+        while let Some(rest) = have.checked_sub(8)
             && let Some((symbol, length @ 1..)) = SHORT.get(low_byte(bits >> rest))
         {
             each(*symbol);
             have -= u32::from(*length);
+            short += 1;
+        }
+        if short > 0 {
             continue;
         }
         let Some((symbol, length)) = first(bits, have) else { break };

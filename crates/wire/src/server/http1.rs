@@ -10,6 +10,8 @@ use portcullis_http::{
     BodyError, Frame, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Version,
 };
 use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,26 +34,81 @@ enum Begin {
     Closed,
 }
 
-/// Serves the connection until it ends; gives it back if it turned out to speak HTTP/2.
-pub(super) async fn serve<S: Service>(
-    mut transport: Transport<IoStream>,
-    settings: &ServerSettings,
+/// A connection of HTTP/1. It stands on the heap, and so does whatever a request may come to wait for: a connection between
+/// requests is small.
+pub(super) struct Connection<S> {
+    transport: Transport<IoStream>,
+    intake: Intake,
+    settings: Arc<ServerSettings>,
     service: S,
-    mut drain: Drain,
-    mut detect: bool,
-) -> Option<(IoStream, BytesMut)> {
-    let mut intake = Intake {
-        reader: HeadReader::default(),
-        empty_lines: 0,
-        wait: Wait::default(),
-        patience: settings.first_byte,
-    };
-    let begun = Instant::now();
-    for number in 1..=settings.max_requests {
-        let mut head = RequestHead::default();
+    drain: Drain,
+    begun: Instant,
+    /// How many requests were begun.
+    number: u64,
+    /// Whether HTTP/2's preface is looked for.
+    detect: bool,
+}
+
+/// What is left of a connection that turned out to speak HTTP/2.
+pub(super) struct Preface<S> {
+    pub(super) io: IoStream,
+    /// What was read of it.
+    pub(super) first: BytesMut,
+    pub(super) settings: Arc<ServerSettings>,
+    pub(super) service: S,
+    pub(super) drain: Drain,
+}
+
+impl<S: Service> Connection<S> {
+    pub(super) fn new(
+        io: IoStream,
+        settings: Arc<ServerSettings>,
+        service: S,
+        drain: Drain,
+        detect: bool,
+    ) -> Self {
+        let intake = Intake {
+            reader: HeadReader::default(),
+            empty_lines: 0,
+            wait: Wait::default(),
+            patience: settings.first_byte,
+        };
+        let transport = Transport::new(io, BytesMut::new(), settings.body.clone());
+        let begun = Instant::now();
+        Connection { transport, intake, settings, service, drain, begun, number: 0, detect }
+    }
+
+    /// Serves it until it ends; gives it back if it turned out to speak HTTP/2.
+    pub(super) async fn serve(mut self: Box<Self>) -> Option<Preface<S>> {
+        while self.number < self.settings.max_requests {
+            self.number += 1;
+            let mut head = RequestHead::default();
+            let refused = match self.begin(&mut head).await {
+                Begin::Request => None,
+                Begin::Refused(why) => Some(why),
+                Begin::Closed => {
+                    Box::pin(self.transport.close(LINGER)).await;
+                    return None;
+                }
+                Begin::Http2 => {
+                    let Connection { transport, settings, service, drain, .. } = *self;
+                    let (io, first) = transport.into_parts();
+                    return Some(Preface { io, first, settings, service, drain });
+                }
+            };
+            if !Box::pin(self.exchange(head, refused)).await {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Reads the head of the next request.
+    async fn begin(&mut self, head: &mut RequestHead) -> Begin {
+        let Connection { transport, intake, settings, drain, detect, .. } = self;
         let mut draining = false;
         let begin = loop {
-            let begin = poll_fn(|cx| intake.poll_head(cx, &mut transport, settings, detect, &mut head));
+            let begin = poll_fn(|cx| intake.poll_head(cx, transport, settings, *detect, head));
             tokio::select! {
                 biased;
                 begin = begin => break begin,
@@ -67,57 +124,56 @@ pub(super) async fn serve<S: Service>(
         intake.wait.end();
         intake.patience = settings.idle;
         intake.empty_lines = 0;
-        detect = false;
+        *detect = false;
+        begin
+    }
+
+    /// Has one request answered, or refused; whether another may follow. If not, the connection has been ended.
+    async fn exchange(&mut self, head: RequestHead, refused: Option<Rejection>) -> bool {
+        let is_last = head.version != Version::Http11 || asks_to_close(&head);
         let mut exchange = Http1Downstream {
-            keep_alive: head.version == Version::Http11
-                && number < settings.max_requests
-                && begun.elapsed() < settings.max_age
-                && !asks_to_close(&head),
+            keep_alive: !is_last
+                && refused.is_none()
+                && self.number < self.settings.max_requests
+                && self.begun.elapsed() < self.settings.max_age,
             to_head: head.method == Method::Head,
             version: head.version,
             expects: false,
             started: false,
             until_close: false,
-            drain: &drain,
-            transport: &mut transport,
+            drain: &self.drain,
+            transport: &mut self.transport,
         };
-        match begin {
-            Begin::Closed => {
-                transport.close(LINGER).await;
-                return None;
-            }
-            Begin::Http2 => return Some(transport.into_parts()),
-            Begin::Refused(why) => {
+        let refused = refused.or_else(|| {
+            exchange.transport.expect_body(head.framing);
+            // Where it is not known whether the client waits, nobody knows whether the body comes now.
+            expectation(&head).map(|expects| exchange.expects = expects).err()
+        });
+        let is_sound = refused.is_none();
+        match refused {
+            None => pin!(self.service.call(head, &mut exchange)).await,
+            Some(why) => {
                 exchange.keep_alive = false;
-                service.refuse(head, why, &mut exchange).await;
-            }
-            Begin::Request => {
-                exchange.transport.expect_body(head.framing);
-                match expectation(&head) {
-                    Ok(expects) => {
-                        exchange.expects = expects;
-                        service.call(head, &mut exchange).await;
-                    }
-                    Err(why) => {
-                        // Nobody knows whether the body comes now.
-                        exchange.keep_alive = false;
-                        service.refuse(head, why, &mut exchange).await;
-                    }
-                }
+                self.service.refuse(head, why, &mut exchange).await;
             }
         }
         if exchange.transport.has_stalled() || exchange.until_close && !exchange.transport.sent_all() {
             // The close of the connection would say that all has been sent, or leave the kernel with what a client that
             // takes nothing will never take.
-            transport.reset();
-            return None;
+            self.transport.reset();
+            return false;
         }
-        if !exchange.can_go_on().await {
-            transport.linger(LINGER, LINGER_MOST).await;
-            return None;
+        if exchange.can_go_on().await {
+            return true;
         }
+        if is_sound && is_last && self.transport.is_done() {
+            // Whoever has said that nothing follows, and of whom nothing has come, loses no answer to a reset.
+            self.transport.close(LINGER).await;
+        } else {
+            self.transport.linger(LINGER, LINGER_MOST).await;
+        }
+        false
     }
-    None
 }
 
 fn asks_to_close(head: &RequestHead) -> bool {
@@ -233,6 +289,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<'_, IO> {
         }
         if self.transport.body_left().is_some_and(|left| left > DISCARD) || self.expects {
             return self.transport.body_done();
+        }
+        if self.transport.body_done() {
+            return true;
         }
         let discard = async {
             let mut read = 0;

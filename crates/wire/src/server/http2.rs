@@ -154,7 +154,7 @@ impl<S: Service> Acceptor<S> {
 pub(super) async fn serve<IO, S>(
     io: IO,
     first: BytesMut,
-    settings: &ServerSettings,
+    settings: Arc<ServerSettings>,
     service: S,
     mut drain: Drain,
 ) where

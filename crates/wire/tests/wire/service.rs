@@ -243,7 +243,7 @@ async fn accept(
         let (settings, service, drain) = (settings.clone(), service.clone(), drain.clone());
         let events = Arc::clone(&service.events);
         tokio::spawn(async move {
-            serve(IoStream::Plain(stream), protocol, settings, service, drain).await;
+            serve(IoStream::Plain(stream), protocol, settings, service, drain, ()).await;
             events.note("connection over");
         });
     }

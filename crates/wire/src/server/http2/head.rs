@@ -1,17 +1,18 @@
 //! Our head from hyper's.
 
-use super::note::Note;
+use super::note::{NAME, Note};
 use crate::framing::{lists, parse_length};
 use crate::head::HeadLimits;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
 use portcullis_http::{
     Framing, Host, Malformed, Method, Rejection, RequestHead, TargetError, Upgrade, Version,
 };
 
 /// Our head from hyper's: `:authority` as `host`, cookie crumbs joined (RFC 9113 §8.2.3), and refused what an
-/// HTTP/1 message could not say.
+/// HTTP/1 message could not say. So many fields are the guard's `notes`, which nobody else is to see.
 pub(super) fn read(
     parts: &http::request::Parts,
-    note: Note,
+    (note, notes): (Note, usize),
     ended: bool,
     limits: &HeadLimits,
     head: &mut RequestHead,
@@ -23,7 +24,7 @@ pub(super) fn read(
     let method = head.upgrade.map_or(parts.method.as_str(), |_| "GET");
     head.set_line(method.as_bytes(), target.as_bytes(), Version::Http2);
     head.accepts_trailers =
-        parts.headers.get_all("te").iter().any(|value| lists(value.as_bytes(), b"trailers"));
+        parts.headers.get_all(TE).iter().any(|value| lists(value.as_bytes(), b"trailers"));
     if matches!(head.method, Method::Connect | Method::Trace) || parts.method.as_str() == "TRACK" {
         return Err(Rejection::MethodNotAllowed {
             allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
@@ -36,7 +37,7 @@ pub(super) fn read(
     if target.len() > limits.target {
         return Err(Rejection::TargetTooLong);
     }
-    if parts.headers.len() > limits.fields {
+    if parts.headers.len() - notes > limits.fields {
         return Err(Rejection::HeadTooLarge);
     }
     head.scheme = note.scheme;
@@ -47,7 +48,7 @@ pub(super) fn read(
         return Err(Rejection::Malformed(Malformed::Target(TargetError::Byte)));
     }
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    let mut hosts = parts.headers.get_all("host").iter();
+    let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts
         .next()
         .map(|h| h.to_str().ok().and_then(Host::parse).ok_or(Rejection::Malformed(Malformed::Host)))
@@ -60,35 +61,43 @@ pub(super) fn read(
     if !agreed || hosts.next().is_some() {
         return Err(Rejection::Malformed(Malformed::Host));
     }
-    let text = authority.map_or_else(|| host.map(|h| h.to_string()).unwrap_or_default(), str::to_owned);
-    head.fields.append("host", text).map_err(|_| Rejection::Malformed(Malformed::Host))?;
-    let mut cookies: Vec<u8> = Vec::new();
+    let appended = match (authority, host) {
+        (Some(authority), _) => head.fields.append("host", authority),
+        (None, host) => head.fields.append("host", host.map(|host| host.to_string()).unwrap_or_default()),
+    };
+    appended.map_err(|_| Rejection::Malformed(Malformed::Host))?;
     for (name, value) in &parts.headers {
-        match name.as_str() {
-            "host" => {}
-            // A crumb is a value like any other; joined, its white space would pass.
-            "cookie" if value.as_bytes().trim_ascii() != value.as_bytes() => return Err(BROKEN),
-            "cookie" if value.is_empty() => {}
-            "cookie" => {
-                if !cookies.is_empty() {
-                    cookies.extend_from_slice(b"; ");
-                }
-                cookies.extend_from_slice(value.as_bytes());
-            }
-            name => head.fields.append(name, value.as_bytes()).map_err(|_| BROKEN)?,
+        let value = value.as_bytes();
+        // hyper has seen to all else that a field must be.
+        if value.trim_ascii().len() != value.len() {
+            return Err(BROKEN);
+        }
+        if name != HOST && name != COOKIE && name != NAME {
+            head.fields.append_parsed(name.as_str().as_bytes(), value);
         }
     }
-    if !cookies.is_empty() {
-        head.fields.append("cookie", cookies).map_err(|_| BROKEN)?;
-    }
+    join_cookies(&parts.headers, head);
     super::super::http1::expectation(head)?;
     head.framing = framing(parts, ended || head.upgrade.is_some())?;
     Ok(())
 }
 
+/// The crumbs of a cookie as one field.
+fn join_cookies(fields: &http::HeaderMap, head: &mut RequestHead) {
+    let mut crumbs = fields.get_all(COOKIE).iter().filter(|crumb| !crumb.is_empty());
+    let Some(first) = crumbs.next() else { return };
+    head.fields.append_written(COOKIE.as_str().as_bytes(), |joined| {
+        joined.text(first);
+        for crumb in crumbs {
+            joined.text("; ");
+            joined.text(crumb);
+        }
+    });
+}
+
 fn framing(parts: &http::request::Parts, ended: bool) -> Result<Framing, Rejection> {
     const BAD: Rejection = Rejection::Malformed(Malformed::ContentLength);
-    let mut lengths = parts.headers.get_all("content-length").iter();
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => None,
         (Some(length), None) => Some(parse_length(length.as_bytes()).ok_or(BAD)?),

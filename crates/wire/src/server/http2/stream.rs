@@ -34,10 +34,10 @@ pub(super) async fn answer<S: Service>(
 ) {
     let switch = hyper::upgrade::on(&mut request);
     // Without the guard's note nothing is known of the stream; hyper resets it.
-    let Some(note) = Note::take(request.headers_mut()) else { return };
+    let Some((note, notes)) = Note::find(request.headers()) else { return };
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::default();
-    let read = head::read(&parts, note, body.is_end_stream(), limits, &mut head);
+    let read = head::read(&parts, (note, notes), body.is_end_stream(), limits, &mut head);
     let mut downstream = Http2Downstream {
         body: Some(body),
         reply: Some(reply),
@@ -158,7 +158,8 @@ impl Http2Downstream {
         })
     }
 
-    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+    /// Ready when the next frame may be pushed, or, to `flush`, when all that were pushed were taken.
+    fn poll_sink(&mut self, cx: &mut Context<'_>, flush: bool) -> Poll<Result<(), SinkError>> {
         if self.is_tunnel() {
             return match ready!(self.poll_tunnel(cx)) {
                 Some(tunnel) => tunnel.poll_flush_out(cx),
@@ -166,10 +167,16 @@ impl Http2Downstream {
             };
         }
         let Some(sink) = &mut self.sink else { return Poll::Ready(Ok(())) };
-        let taken = match sink.poll_ready(cx) {
+        let taken = if self.finished {
             // It is over when the client has been sent its end, not when hyper has it.
-            Poll::Ready(Ok(())) if self.finished => self.watched.poll_over(cx).map(Ok),
-            taken => taken,
+            match sink.poll_gone(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(SinkError::Closed)),
+                Poll::Pending => self.watched.poll_over(cx).map(Ok),
+            }
+        } else if flush {
+            sink.poll_flush(cx)
+        } else {
+            sink.poll_ready(cx)
         };
         if taken.is_ready() {
             self.write_wait.end();
@@ -192,7 +199,7 @@ impl Http2Downstream {
 
 impl Sink for Http2Downstream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.poll_sink(cx)
+        self.poll_sink(cx, false)
     }
 
     fn push(&mut self, frame: Frame) {
@@ -213,7 +220,7 @@ impl Sink for Http2Downstream {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        self.poll_sink(cx)
+        self.poll_sink(cx, true)
     }
 }
 
