@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Authority, Case, FrameOrigin, Gateway, H2Client, Origin, RawClient, Step, bytes, cases, suite,
+    Answer, Authority, Case, FrameOrigin, Gateway, H2Client, Origin, RawClient, Step, below_its_name, bytes,
+    cases, suite,
 };
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -220,35 +221,14 @@ fn run(
 /// A gateway with a route for each upstream, all connections of each on one thread.
 fn gateway(upstreams: &[(String, Upstream)]) -> Gateway {
     Gateway::builder(BINARY).start(|ports| {
-        let mut config = format!(
-            r#"
-            admin.listen = "{admin}"
-            server.threads = 1
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            limits = {{ max_requests_per_connection = 1000000 }}
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-        );
+        let top = "server.threads = 1\nfirewall.mode = \"off\"";
+        let mut config = ports.opening(top, "limits = { max_requests_per_connection = 1000000 }");
         for (name, upstream) in upstreams {
-            config.push_str(&format!(
-                r#"
-                [upstream.{name}]
-                endpoints = [{{ address = "{address}" }}]
-                protocol = "{protocol}"
-                response_timeout = "500ms"
-                idle_timeout = "500ms"
-                [[route]]
-                name = "{name}"
-                match = {{ path = "/{name}/{{*rest}}" }}
-                upstream = "{name}"
-                "#,
-                address = upstream.address(),
-                protocol = upstream.protocol(),
-            ));
+            let more = format!(
+                "protocol = \"{}\"\nresponse_timeout = \"500ms\"\nidle_timeout = \"500ms\"",
+                upstream.protocol()
+            );
+            config += &below_its_name(name, &[upstream.address()], &more);
         }
         config
     })
@@ -321,18 +301,7 @@ fn c13_connections_are_kept_for_each_upstream_and_identity_apart() {
     let builder =
         Gateway::builder(BINARY).file("trusted.pem", authority.pem()).file("stranger.pem", stranger.pem());
     let gateway = builder.start(|ports| {
-        let mut config = format!(
-            r#"
-            admin.listen = "{admin}"
-            server.threads = 1
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-        );
+        let mut config = ports.opening("server.threads = 1\nfirewall.mode = \"off\"", "");
         for (name, tls) in [
             ("named", r#"tls = { ca_file = "trusted.pem", server_name = "inner.test" }"#),
             ("again", r#"tls = { ca_file = "trusted.pem" }"#),
@@ -340,17 +309,7 @@ fn c13_connections_are_kept_for_each_upstream_and_identity_apart() {
             ("untrusted", r#"tls = { ca_file = "stranger.pem", server_name = "inner.test" }"#),
             ("clear", ""),
         ] {
-            config.push_str(&format!(
-                r#"
-                [upstream.{name}]
-                endpoints = [{{ address = "{address}" }}]
-                {tls}
-                [[route]]
-                name = "{name}"
-                match = {{ path = "/{name}/{{*rest}}" }}
-                upstream = "{name}"
-                "#
-            ));
+            config += &below_its_name(name, &[address], tls);
         }
         config
     });

@@ -2,7 +2,9 @@
 //! not served.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Answer, Authority, Gateway, H2Client, Origin, RawClient, absent, free_port, suite};
+use portcullis_testkit::{
+    Answer, Authority, Gateway, H2Client, Origin, RawClient, absent, everything_to, free_port, suite,
+};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
@@ -17,36 +19,14 @@ const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\
 
 /// A gateway whose listeners, one in clear and one over TLS, are a load balancer's; `listener` goes into both.
 fn gateway(origin: &Origin, authority: &Authority, top: &str, listener: &str) -> Gateway {
-    let (upstream, identity) = (origin.address(), authority.issue(&["a.test", "127.0.0.1"]));
-    Gateway::builder(BINARY).file("a.crt", &identity.certificate_pem).file("a.key", &identity.key_pem).start(
-        |ports| {
-            format!(
-                r#"
-                admin.listen = "{admin}"
-                firewall.mode = "off"
-                {top}
-                [[listener]]
-                name = "public"
-                address = "{public}"
-                {listener}
-                [[listener]]
-                name = "tls"
-                address = "{tls}"
-                tls.certificates = [{{ certificate = "a.crt", key = "a.key" }}]
-                {listener}
-                [upstream.origin]
-                endpoints = [{{ address = "{upstream}" }}]
-                [[route]]
-                name = "all"
-                match = {{ path = "/{{*rest}}" }}
-                upstream = "origin"
-                "#,
-                admin = ports.admin,
-                public = ports.public,
-                tls = ports.tls,
-            )
-        },
-    )
+    let identity = authority.issue(&["a.test", "127.0.0.1"]);
+    let builder =
+        Gateway::builder(BINARY).file("a.crt", &identity.certificate_pem).file("a.key", &identity.key_pem);
+    builder.start(|ports| {
+        ports.opening(&format!("firewall.mode = \"off\"\n{top}"), listener)
+            + &ports.tls_listener(listener)
+            + &everything_to(&[origin.address()], "", "")
+    })
 }
 
 const TRUSTED: &str = r#"proxy_protocol = { from = ["127.0.0.0/8"] }"#;

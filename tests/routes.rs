@@ -14,13 +14,7 @@ fn routed(origin: &Origin, top: &str, listener: &str) -> Gateway {
     Gateway::builder(BINARY).start(|ports| {
         format!(
             r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            {top}
-            [[listener]]
-            name = "public"
-            address = "{}"
-            {listener}
+            {opening}
             [upstream.origin]
             endpoints = [{{ address = "{upstream}" }}]
             [[route]]
@@ -42,7 +36,7 @@ fn routed(origin: &Origin, top: &str, listener: &str) -> Gateway {
             upstream = "origin"
             addresses = {{ allow = ["10.0.0.0/8", "2001:db8::/32"], deny = ["10.6.6.6"] }}
             "#,
-            ports.admin, ports.public
+            opening = ports.opening(&format!("firewall.mode = \"off\"\n{top}"), listener)
         )
     })
 }

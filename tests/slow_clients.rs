@@ -5,7 +5,7 @@
 //! --test slow_clients`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Gateway, RawClient, suite};
+use portcullis_testkit::{Gateway, RawClient, everything_to, suite};
 use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -204,30 +204,18 @@ fn d_slow_clients_by_the_thousand() {
     let (upstream, files) = (origin(), origin());
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules/*.conf");
     let gateway = Gateway::builder(binary).start(|ports| {
-        format!(
+        let large = format!(
             r#"
-            admin.listen = "{admin}"
-            log.access = false
-            firewall.rules = ["{rules}"]
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
             [upstream.files]
             endpoints = [{{ address = "{files}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
             [[route]]
             name = "large"
             match = {{ path = "/large" }}
             upstream = "files"
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-        )
+            "#
+        );
+        ports.opening(&format!("log.access = false\nfirewall.rules = [\"{rules}\"]"), "")
+            + &everything_to(&[upstream], "", &large)
     });
     let target = gateway.public();
     let time = if full { Duration::from_secs(10) } else { Duration::from_secs(3) };

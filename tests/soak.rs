@@ -6,7 +6,9 @@
 //! The clients are wrk and h2load, so that the gateway has more to do than they; the origin is nginx.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Authority, Gateway, Ports, RawClient, absent, free_port, ftw, get, suite};
+use portcullis_testkit::{
+    Authority, Gateway, Ports, RawClient, absent, everything_to, free_port, ftw, get, suite,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -107,42 +109,18 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 
 /// A configuration with the shipped rules; `more` comes behind the routes.
 fn config(ports: Ports, origins: &[SocketAddr], more: &str) -> String {
-    let endpoints: Vec<String> =
-        origins.iter().map(|origin| format!("{{ address = \"{origin}\" }}")).collect();
-    format!(
-        r#"
-        admin.listen = "{admin}"
-        log.access = false
-        firewall.rules = ["rules/*.conf"]
-        [[listener]]
-        name = "public"
-        address = "{public}"
-        [[listener]]
-        name = "tls"
-        address = "{tls}"
-        tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
-        limits = {{ max_requests_per_connection = 4000000000 }}
-        [upstream.origin]
-        endpoints = [{endpoints}]
-        idle_connection_timeout = "2s"
-        [[route]]
-        name = "all"
-        match = {{ path = "/{{*rest}}" }}
-        upstream = "origin"
+    let route = r#"
         [[route.rate_limit]]
         rate = "1000000/s"
         [[route]]
         name = "compressed"
-        match = {{ path = "/gz" }}
+        match = { path = "/gz" }
         upstream = "origin"
-        response = {{ streaming = true }}
-        {more}
-        "#,
-        admin = ports.admin,
-        public = ports.public,
-        tls = ports.tls,
-        endpoints = endpoints.join(", "),
-    )
+        response = { streaming = true }
+        "#;
+    ports.opening("log.access = false\nfirewall.rules = [\"rules/*.conf\"]", "")
+        + &ports.tls_listener("limits = { max_requests_per_connection = 4000000000 }")
+        + &everything_to(origins, "idle_connection_timeout = \"2s\"", &format!("{route}{more}"))
 }
 
 /// Requests of the shipped rules' own tests that one critical rule of paranoia level 1 must find, so that each is refused.

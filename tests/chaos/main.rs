@@ -25,7 +25,7 @@ mod supervised;
 mod world;
 
 use client::{Noise, Run, Seen};
-use portcullis_testkit::{FaultProtocol, FaultProxy, Gateway, suite};
+use portcullis_testkit::{FaultProtocol, FaultProxy, Gateway, below_its_name, suite};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,56 +145,30 @@ fn judge(
 fn gateway(form: &Form, faults: &[(Fault, FaultProxy)], backends: &Backends) -> Gateway {
     let builder = Gateway::builder(BINARY).file("authority.pem", backends.authority.pem());
     builder.start(|ports| {
-        let mut config = format!(
-            r#"
-            admin.listen = "{admin}"
-            server.threads = 2
-            firewall.mode = "off"
-            log.level = "error"
-            log.access = false
-            [[listener]]
-            name = "public"
-            address = "{public}"
-            limits = {{ max_requests_per_connection = 1000000 }}
-            "#,
-            admin = ports.admin,
-            public = ports.public,
-        );
+        let top = "server.threads = 2\nfirewall.mode = \"off\"\nlog.level = \"error\"\nlog.access = false";
+        let mut config = ports.opening(top, "limits = { max_requests_per_connection = 1000000 }");
         for (fault, proxy) in faults {
-            let endpoints: Vec<String> = backends
-                .endpoints(fault, proxy)
-                .iter()
-                .map(|address| format!("{{ address = \"{address}\" }}"))
-                .collect();
             let speaks = match fault.protocol {
                 FaultProtocol::Http1 => "",
                 FaultProtocol::Http2 => "protocol = \"http2\"",
                 FaultProtocol::Bytes => r#"tls = { ca_file = "authority.pem", server_name = "origin.test" }"#,
             };
-            config.push_str(&format!(
+            let upstream = format!(
                 r#"
-                [upstream.{name}]
-                endpoints = [{endpoints}]
                 {speaks}
                 connect_timeout = "300ms"
                 tls_timeout = "300ms"
                 response_timeout = "1s"
                 idle_timeout = "400ms"
-                {more}
-                [upstream.{name}.retry]
+                {}
+                [upstream.{}.retry]
                 on = ["connect-failure", "refused-stream", "reset-before-response", "gateway-error", "timeout"]
                 per_try_timeout = "500ms"
-                [[route]]
-                name = "{name}"
-                match = {{ path = "/{name}/{{*rest}}" }}
-                upstream = "{name}"
-                timeouts.total = "{total}ms"
                 "#,
-                name = fault.name,
-                endpoints = endpoints.join(", "),
-                more = form.upstream,
-                total = TOTAL.as_millis(),
-            ));
+                form.upstream, fault.name
+            );
+            config += &below_its_name(&fault.name, &backends.endpoints(fault, proxy), &upstream);
+            config += &format!("timeouts.total = \"{}ms\"\n", TOTAL.as_millis());
         }
         config
     })

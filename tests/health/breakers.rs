@@ -46,8 +46,7 @@ fn requests_wait_for_a_connection_and_no_more_than_may() {
     let origin = Origin::answering(Answer::ok("x").after(Duration::from_millis(500)));
     let upstream =
         "circuit_breaker = { max_connections = 1, max_pending_requests = 2 }\nconnect_timeout = \"10s\"";
-    let gateway = Gateway::builder(BINARY)
-        .start(|ports| config(ports.admin, ports.public, &[origin.address()], upstream));
+    let gateway = Gateway::builder(BINARY).start(|ports| config(ports, &[origin.address()], upstream));
     let mut first = begin(&gateway);
     let _ = origin.wait_for(1);
     let mut waiting = [begin(&gateway), begin(&gateway)];
@@ -147,8 +146,7 @@ fn slow_calls_open_a_breaker() {
     let origin = Origin::answering(Answer::ok("x").after(Duration::from_millis(150)));
     let upstream = "circuit_breaker = { slow_call_rate_threshold = 100, slow_call_duration_threshold = \"100ms\", \
                     sliding_window_type = \"time_based\", sliding_window_size = 10, minimum_number_of_calls = 3 }";
-    let gateway = Gateway::builder(BINARY)
-        .start(|ports| config(ports.admin, ports.public, &[origin.address()], upstream));
+    let gateway = Gateway::builder(BINARY).start(|ports| config(ports, &[origin.address()], upstream));
     assert_eq!(ask(&gateway, 4), [200, 200, 200, 503]);
     assert_eq!(origin.count(), 3);
 }
@@ -177,7 +175,7 @@ fn a_client_that_uploads_slowly_makes_no_slow_call() {
     let upstream = "circuit_breaker = { slow_call_rate_threshold = 1, slow_call_duration_threshold = \"200ms\", \
                     minimum_number_of_calls = 1 }";
     let gateway = Gateway::builder(BINARY).start(|ports| {
-        let config = config(ports.admin, ports.public, &[origin.address()], upstream);
+        let config = config(ports, &[origin.address()], upstream);
         config + "\nbody = { mode = \"stream\" }\n"
     });
     for _ in 0..2 {
@@ -196,8 +194,7 @@ fn a_panic_opens_no_breaker() {
                     wait_duration_in_open_state = \"5s\", scope = \"endpoint\" }\n\
                     outlier_detection = { consecutive_5xx = 1, consecutive_gateway_failure = 1, max_ejection_percent = 100 }";
     let addresses: [SocketAddr; 2] = [sick.origin.address(), dead];
-    let gateway =
-        Gateway::builder(BINARY).start(|ports| config(ports.admin, ports.public, &addresses, upstream));
+    let gateway = Gateway::builder(BINARY).start(|ports| config(ports, &addresses, upstream));
     sick.answers(500);
     // Both are ejected, so that both are asked all the same, until their breakers open.
     eventually("nobody is left", || ask(&gateway, 1) == [503]);

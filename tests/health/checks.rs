@@ -66,8 +66,8 @@ fn checks_say_what_they_are_told_to() {
 fn a_tcp_check_sees_a_server_that_starts_late() {
     let (late, well) = (free_port(), Server::start());
     let upstream = "health_check = { type = \"tcp\", interval = \"100ms\", unhealthy_interval = \"50ms\" }";
-    let gateway = Gateway::builder(BINARY)
-        .start(|ports| config(ports.admin, ports.public, &[late, well.origin.address()], upstream));
+    let gateway =
+        Gateway::builder(BINARY).start(|ports| config(ports, &[late, well.origin.address()], upstream));
     eventually("nobody listens there", || endpoints(&gateway, "unhealthy") == 1.0);
     assert!(ask(&gateway, 10).iter().all(|status| *status == 200));
     let late = Server::at(Some(late));
@@ -98,7 +98,7 @@ fn one_that_is_added_must_pass_a_check_first() {
     let gateway = gateway(&[&old], CHECKED);
     ask(&gateway, 3);
     let both = [old.origin.address(), new.origin.address()];
-    gateway.replace("gateway.toml", config(gateway.admin(), gateway.public(), &both, CHECKED));
+    gateway.replace("gateway.toml", config(gateway.ports(), &both, CHECKED));
     eventually("it was checked", || endpoints(&gateway, "unhealthy") == 1.0);
     assert!(ask(&gateway, 20).iter().all(|status| *status == 200));
     assert_eq!(new.served(), 0);

@@ -65,7 +65,7 @@ fn grpc_health_is_asked_of_a_real_server() {
     let check = "protocol = \"http2\"\nhealth_check = { type = \"grpc\", service = \"test.Echo\", \
                  interval = \"100ms\", unhealthy_interval = \"50ms\" }";
     let gateway = builder.start(|ports| {
-        let plain = config(ports.admin, ports.public, &[plain.address], check);
+        let plain = config(ports, &[plain.address], check);
         format!(
             "{plain}\n[upstream.tls]\nendpoints = [{{ address = \"localhost:{}\" }}]\n{check}\n\
              tls = {{ ca_file = \"ca.pem\" }}\n[[route]]\nname = \"tls\"\nmatch = {{ path = \"/tls\" }}\nupstream = \"tls\"\n",

@@ -7,7 +7,7 @@ mod checks;
 mod grpc;
 mod outliers;
 
-use portcullis_testkit::{Answer, Gateway, Origin, RawClient, Response, get};
+use portcullis_testkit::{Answer, Gateway, Origin, Ports, RawClient, Response, everything_to, get};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,32 +70,13 @@ impl Server {
     }
 }
 
-fn config(admin: SocketAddr, public: SocketAddr, endpoints: &[SocketAddr], upstream: &str) -> String {
-    let endpoints: Vec<String> =
-        endpoints.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
-    format!(
-        r#"
-        admin.listen = "{admin}"
-        firewall.mode = "off"
-        server.threads = 2
-        [[listener]]
-        name = "public"
-        address = "{public}"
-        [upstream.origin]
-        endpoints = [{}]
-        {upstream}
-        [[route]]
-        name = "all"
-        match = {{ path = "/{{*rest}}" }}
-        upstream = "origin"
-        "#,
-        endpoints.join(", ")
-    )
+fn config(ports: Ports, endpoints: &[SocketAddr], upstream: &str) -> String {
+    ports.opening("firewall.mode = \"off\"\nserver.threads = 2", "") + &everything_to(endpoints, upstream, "")
 }
 
 fn gateway(servers: &[&Server], upstream: &str) -> Gateway {
     let endpoints: Vec<SocketAddr> = servers.iter().map(|server| server.origin.address()).collect();
-    Gateway::builder(BINARY).start(|ports| config(ports.admin, ports.public, &endpoints, upstream))
+    Gateway::builder(BINARY).start(|ports| config(ports, &endpoints, upstream))
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -32,9 +32,8 @@ fn connections_that_break_are_gateway_errors() {
     let broken = Origin::answering(Answer::close());
     let well = Server::start();
     let outlier = "outlier_detection = { consecutive_5xx = 0, consecutive_gateway_failure = 2 }";
-    let gateway = Gateway::builder(BINARY).start(|ports| {
-        config(ports.admin, ports.public, &[broken.address(), well.origin.address()], outlier)
-    });
+    let gateway = Gateway::builder(BINARY)
+        .start(|ports| config(ports, &[broken.address(), well.origin.address()], outlier));
     let statuses: Vec<u16> =
         (0..20).map(|_| request(gateway.public(), "POST /x", &[], "body").status()).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 2, "{statuses:?}");
@@ -103,8 +102,7 @@ fn answers_that_break_off_say_nothing_of_a_connection_that_idled() {
     let origin = Origin::answering(Answer::ok("x").then([Step::Close]));
     let upstream =
         "outlier_detection = { consecutive_5xx = 1, consecutive_gateway_failure = 1 }\npanic_threshold = 0";
-    let gateway = Gateway::builder(BINARY)
-        .start(|ports| config(ports.admin, ports.public, &[origin.address()], upstream));
+    let gateway = Gateway::builder(BINARY).start(|ports| config(ports, &[origin.address()], upstream));
     assert_eq!(ask(&gateway, 20), [200; 20]);
 }
 

@@ -1,6 +1,6 @@
 //! Gateways with TLS, and clients that speak it in ways of their own.
 
-use portcullis_testkit::{Answer, Authority, Gateway, H2Client, Origin, RawClient};
+use portcullis_testkit::{Answer, Authority, Gateway, H2Client, Origin, RawClient, everything_to};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,7 +19,6 @@ pub(crate) fn gateway_with(
     files: &[(&str, &str)],
     [listener, tls, route]: [&str; 3],
 ) -> Gateway {
-    let upstream = origin.address();
     let mut builder = Gateway::builder(BINARY);
     for (file, names) in [
         ("default", ["default.test", "127.0.0.1"]),
@@ -50,16 +49,11 @@ pub(crate) fn gateway_with(
                 {{ certificate = "wild.crt", key = "wild.key" }},
             ]
             {tls}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            {route}
+            {everything}
             "#,
             admin = ports.admin,
             public = ports.tls,
+            everything = everything_to(&[origin.address()], "", route),
         )
     })
 }

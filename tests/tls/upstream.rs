@@ -1,7 +1,7 @@
 //! The gateway's own certificate for its upstreams: replaced while requests run.
 
 use crate::support::BINARY;
-use portcullis_testkit::{Authority, Gateway, Identity, RawClient, get};
+use portcullis_testkit::{Authority, Gateway, Identity, RawClient, everything_to, get};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -88,24 +88,8 @@ fn a_client_certificate_is_replaced_under_load() {
         .file("ca.crt", servers.pem())
         .file("client.pem", both(&old))
         .start(|ports| {
-            format!(
-                r#"
-                admin.listen = "{}"
-                firewall.mode = "off"
-                [[listener]]
-                name = "public"
-                address = "{}"
-                [upstream.origin]
-                endpoints = [{{ address = "{address}" }}]
-                tls = {{ ca_file = "ca.crt", certificate = "client.pem", key = "client.pem", min_version = "1.3" }}
-                [[route]]
-                name = "all"
-                match = {{ path = "/{{*rest}}" }}
-                upstream = "origin"
-                sensitive = true
-                "#,
-                ports.admin, ports.public
-            )
+            let tls = r#"tls = { ca_file = "ca.crt", certificate = "client.pem", key = "client.pem", min_version = "1.3" }"#;
+            ports.opening("firewall.mode = \"off\"", "") + &everything_to(&[address], tls, "sensitive = true")
         });
     assert_eq!(get(gateway.public(), "/x").status(), 200);
     let stop = Arc::new(AtomicBool::new(false));

@@ -8,7 +8,7 @@ mod service_manager;
 mod streams;
 mod upgrade;
 
-use portcullis_testkit::{Answer, Authority, Gateway, GatewayBuilder, Origin, Ports};
+use portcullis_testkit::{Answer, Authority, Gateway, GatewayBuilder, Origin, Ports, everything_to};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,34 +26,9 @@ fn origin() -> Origin {
 /// A gateway in clear and over TLS with all that can be reloaded: rules, certificates, endpoints, routes. `top` goes
 /// before all tables, `more` behind them.
 fn config(ports: Ports, origins: &[SocketAddr], top: &str, more: &str) -> String {
-    let endpoints: Vec<String> =
-        origins.iter().map(|origin| format!("{{ address = \"{origin}\" }}")).collect();
-    format!(
-        r#"
-        admin.listen = "{admin}"
-        firewall.rules = ["rules/*.conf"]
-        log.access = false
-        {top}
-        [[listener]]
-        name = "public"
-        address = "{public}"
-        [[listener]]
-        name = "tls"
-        address = "{tls}"
-        tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
-        [upstream.origin]
-        endpoints = [{endpoints}]
-        [[route]]
-        name = "all"
-        match = {{ path = "/{{*rest}}" }}
-        upstream = "origin"
-        {more}
-        "#,
-        admin = ports.admin,
-        public = ports.public,
-        tls = ports.tls,
-        endpoints = endpoints.join(", "),
-    )
+    ports.opening(&format!("firewall.rules = [\"rules/*.conf\"]\nlog.access = false\n{top}"), "")
+        + &ports.tls_listener("")
+        + &everything_to(origins, "", more)
 }
 
 /// Rules that refuse requests with this word in an argument.

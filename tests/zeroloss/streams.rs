@@ -40,17 +40,12 @@ fn echo() -> (SocketAddr, mpsc::Receiver<Option<CloseCode>>) {
 fn config(ports: Ports, upstream: SocketAddr, path: &str, route: &str) -> String {
     format!(
         r#"
-        admin.listen = "{admin}"
-        firewall.mode = "off"
-        server.stream_grace = "700ms"
+        {opening}
         [identity.local]
         issuer = "test"
         audiences = ["test"]
         algorithms = ["HS256"]
         keys = [{{ algorithm = "HS256", secret = "${{ZEROLOSS_KEY}}" }}]
-        [[listener]]
-        name = "public"
-        address = "{public}"
         [upstream.origin]
         endpoints = [{{ address = "{upstream}" }}]
         [[route]]
@@ -61,8 +56,7 @@ fn config(ports: Ports, upstream: SocketAddr, path: &str, route: &str) -> String
         response = {{ streaming = true }}
         {route}
         "#,
-        admin = ports.admin,
-        public = ports.public,
+        opening = ports.opening("firewall.mode = \"off\"\nserver.stream_grace = \"700ms\"", ""),
     )
 }
 

@@ -1,6 +1,6 @@
 //! The built binary as a child process.
 
-use crate::{Origin, RawClient, get};
+use crate::{Origin, RawClient, everything_to, get};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -43,46 +43,6 @@ pub struct Ports {
     pub tls: SocketAddr,
     /// For operators.
     pub admin: SocketAddr,
-}
-
-impl Ports {
-    /// A configuration that forwards every request to one upstream, without rules: for tests of what stands before and
-    /// behind them. `listener` is more of the listener's own table; what is appended must begin with a table of its own.
-    #[must_use]
-    pub fn forwarding(self, upstream: SocketAddr, listener: &str) -> String {
-        format!(
-            r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            [[listener]]
-            name = "public"
-            address = "{}"
-            {listener}
-            [upstream.origin]
-            endpoints = [{{ address = "{upstream}" }}]
-            [[route]]
-            name = "all"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            "#,
-            self.admin, self.public
-        )
-    }
-
-    /// A listener with TLS, by the files `a.crt` and `a.key`, to append to [`Ports::forwarding`].
-    #[must_use]
-    pub fn tls_listener(self, listener: &str) -> String {
-        format!(
-            r#"
-            [[listener]]
-            name = "tls"
-            address = "{}"
-            tls = {{ certificates = [{{ certificate = "a.crt", key = "a.key" }}] }}
-            {listener}
-            "#,
-            self.tls
-        )
-    }
 }
 
 /// The gateway with a configuration of the test's own, in a folder of its own, from `start` until it is
@@ -211,27 +171,9 @@ impl Gateway {
     /// As [`GatewayBuilder::start`].
     #[must_use]
     pub fn forwarding(binary: &str, origin: &Origin, top: &str, route: &str) -> Gateway {
-        let upstream = origin.address();
         Self::builder(binary).start(|ports| {
-            format!(
-                r#"
-                admin.listen = "{admin}"
-                firewall.mode = "off"
-                {top}
-                [[listener]]
-                name = "public"
-                address = "{public}"
-                [upstream.origin]
-                endpoints = [{{ address = "{upstream}" }}]
-                [[route]]
-                name = "all"
-                match = {{ path = "/{{*rest}}" }}
-                upstream = "origin"
-                {route}
-                "#,
-                admin = ports.admin,
-                public = ports.public,
-            )
+            ports.opening(&format!("firewall.mode = \"off\"\n{top}"), "")
+                + &everything_to(&[origin.address()], "", route)
         })
     }
 

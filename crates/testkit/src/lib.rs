@@ -46,6 +46,7 @@ mod message;
 mod nameserver;
 mod origin;
 mod suite;
+mod tables;
 mod tls;
 
 pub use answer::{Answer, Digest, Head, Step, chunk, pattern, pattern_digest};
@@ -67,4 +68,5 @@ pub use nameserver::NameServer;
 pub use origin::{KEPT_BODY, Origin, OriginBuilder, Received};
 pub use rcgen;
 pub use suite::{absent, suite};
+pub use tables::{below_its_name, everything_to};
 pub use tls::{Authority, Identity};
