@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::macros::Num;
 use crate::operator::{Op, PatternId};
 use crate::prefilter::set_bit;
-use crate::program::{Link, Program, SegmentId};
+use crate::program::{Link, Program, Segment, SegmentId};
 use crate::rule::Phase;
 use crate::variable::Var;
 
@@ -17,6 +18,8 @@ use crate::variable::Var;
 pub(crate) struct Nominations {
     /// The places (in the phase's order) of the rules that are visited in any case, one bit each.
     pub(crate) standing: Box<[u64]>,
+    /// The places of those whose first condition is about numbers of entries alone, and the index of that condition.
+    pub(crate) counts: Box<[(u32, u32)]>,
     /// The parts of the message that the other rules look at.
     pub(crate) parts: Box<[Part]>,
     pub(crate) questions: Box<[Question]>,
@@ -69,13 +72,17 @@ impl Nominations {
     pub(crate) fn new(program: &Program, phase: Phase) -> Self {
         let order = program.order(phase);
         let mut standing = vec![0; order.len().div_ceil(64)];
-        let mut questions = Vec::new();
+        let (mut questions, mut counts) = (Vec::new(), Vec::new());
         let mut parts: BTreeMap<Var, BTreeMap<SegmentId, Vec<u32>>> = BTreeMap::new();
         for (place, index) in (0u32..).zip(order) {
             let first = program.rule(*index).map_or(0, |rule| rule.links.start);
             let link = program.links.get(first as usize);
             let Some(segments) = link.and_then(|link| asked_of(program, link)) else {
-                set(&mut standing, place as usize);
+                if link.is_some_and(|link| counts_entries(program, link)) {
+                    counts.push((place, first));
+                } else {
+                    set(&mut standing, place as usize);
+                }
                 continue;
             };
             for segment in segments {
@@ -100,7 +107,27 @@ impl Nominations {
                 .collect(),
         };
         let parts = parts.into_iter().map(part).collect();
-        Self { standing: standing.into(), parts, questions: questions.into() }
+        Self { standing: standing.into(), counts: counts.into(), parts, questions: questions.into() }
+    }
+}
+
+impl Nominations {
+    /// The parts, one bit each, that rules at some places look at.
+    pub(crate) fn parts_of(&self, places: &[u64]) -> Box<[u64]> {
+        let mut parts = vec![0; self.parts.len().div_ceil(64)];
+        let is_of = |question: u32| {
+            let question = self.questions.get(question as usize);
+            question.is_some_and(|question| has(places, question.place as usize))
+        };
+        for (number, part) in self.parts.iter().enumerate() {
+            let by_pattern =
+                part.forms.iter().flat_map(|form| &form.by_pattern).map(|(_, question)| *question);
+            let others = part.forms.iter().flat_map(|form| &form.others).map(|(_, question)| *question);
+            if by_pattern.chain(others).any(is_of) {
+                set(&mut parts, number);
+            }
+        }
+        parts.into()
     }
 }
 
@@ -115,6 +142,18 @@ fn asked_of<'a>(program: &'a Program, link: &Link) -> Option<&'a [SegmentId]> {
         segment.is_some_and(|segment| !segment.target.counted && is_of_message(segment.target.var))
     };
     lane.segments.iter().all(of_message).then_some(&*lane.segments)
+}
+
+/// Whether a condition is about nothing but numbers of entries of the message.
+fn counts_entries(program: &Program, link: &Link) -> bool {
+    let of_message = |segment: &Segment| {
+        segment.target.counted && segment.chain.is_empty() && is_of_message(segment.target.var)
+    };
+    let lane = program.lanes.get(link.lane.0 as usize).filter(|lane| lane.stable && !link.unconditional);
+    let mut segments = lane.iter().flat_map(|lane| &lane.segments);
+    matches!(link.op, Op::Compare(_, Num::Fixed(_)))
+        && segments.all(|id| program.segments.get(id.0 as usize).is_some_and(of_message))
+        && lane.is_some()
 }
 
 /// Whether a (stable) variable's values are what the message had when the phase began. A rule can choose the processor.
@@ -144,6 +183,11 @@ fn form(program: &Program, segment: SegmentId, asked: &[u32], questions: &[Quest
     }
     by_pattern.sort_unstable();
     Form { segment, patterns: patterns.into(), by_pattern: by_pattern.into(), others: others.into() }
+}
+
+/// Whether the bit of a place is set.
+pub(crate) fn has(places: &[u64], place: usize) -> bool {
+    places.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 != 0)
 }
 
 /// Sets the bit of a place.

@@ -6,6 +6,7 @@ use crate::macros::TxSlot;
 use crate::program::{Program, RuleBits, TargetRemoval};
 use crate::rule::Mode;
 use crate::target::{Exclusion, Key};
+use crate::tx::Forecast;
 use crate::validate::{Matcher, RuleChoice};
 use crate::variable::Var;
 
@@ -112,6 +113,8 @@ pub struct Overlay {
     pub(crate) request_body_limit: usize,
     pub(crate) parsers: Parsers,
     pub(crate) on_trial: bool,
+    /// What the rules do that ask about nothing in a message.
+    pub(crate) forecast: Forecast,
 }
 
 impl Overlay {
@@ -138,10 +141,12 @@ impl Overlay {
             request_body_limit: settings.request_body_limit.unwrap_or(program.settings.request_body_limit),
             parsers: settings.parsers,
             on_trial: settings.on_trial,
+            forecast: Forecast::default(),
         };
         for exclusion in &settings.exclusions {
             overlay.exclude(program, exclusion)?;
         }
+        overlay.forecast = Forecast::new(program, &overlay);
         Ok(overlay)
     }
 

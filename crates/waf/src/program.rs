@@ -171,6 +171,17 @@ pub(crate) enum Skip {
     To(u32),
 }
 
+impl Skip {
+    /// Where it leads, if the next place would be this one.
+    pub(crate) fn from(self, next: usize) -> usize {
+        match self {
+            Self::Next => next,
+            Self::Rules(count) => next + count as usize,
+            Self::To(place) => place as usize,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) id: u32,

@@ -123,7 +123,7 @@ pub struct Report {
     pub blocking_paranoia: Option<i64>,
     /// The level up to which rules ran (`tx.detection_paranoia_level`).
     pub detection_paranoia: Option<i64>,
-    /// The exclusions that applied: values that there were and that a rule was kept from, a few of them.
+    /// The exclusions that applied: values that would have matched a rule that was kept from them, a few of them.
     pub exclusions: Vec<Exclusion>,
     /// Rules that did not run because an exclusion or a `ctl` removes them.
     pub removed_rules: u32,

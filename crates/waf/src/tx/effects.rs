@@ -32,6 +32,10 @@ impl Engine<'_> {
             TxTarget::Named(name) => self.named_place(name),
             TxTarget::Stored(var, name) => return self.set_stored(*var, name, &setvar.change),
         };
+        self.state.stirred |= match place {
+            Place::Slot(slot) => self.forecast.concerns(slot),
+            Place::Named(_) => self.forecast.concerns_names(),
+        };
         let current = match place {
             Place::Slot(slot) => self.tx(slot),
             Place::Named(index) => self.state.tx_named.get(index).map_or(TxValue::Unset, |(_, value)| *value),
@@ -209,6 +213,12 @@ impl Engine<'_> {
 
     pub(super) fn ctls(&mut self, link: &Link) {
         for ctl in &link.ctls {
+            self.state.stirred |= match ctl {
+                Ctl::Engine(_) | Ctl::RemoveRules(_) => true,
+                // What is foreseen looks at nothing else.
+                Ctl::RemoveTargets(removal) => removal.exclusion.var == Var::Tx,
+                _ => false,
+            };
             match ctl {
                 Ctl::Engine(mode) => self.state.mode = *mode,
                 Ctl::AuditEngine(engine) => self.state.audit_engine = *engine,
@@ -216,7 +226,6 @@ impl Engine<'_> {
                 Ctl::RemoveRules(rules) => self.state.removed.union_with(rules),
                 Ctl::RemoveTargets(removal) => {
                     self.state.touched.union_with(&removal.rules);
-                    self.state.retouched = true;
                     self.state.removals.push(Arc::clone(removal));
                 }
                 Ctl::BodyProcessor(processor) => {

@@ -1,11 +1,12 @@
 //! The rule loop: phases, rules, chains, operators.
 
+use super::forecast::{Forecast, Step};
 use super::memo::Memo;
 use super::state::{Hit, Item, State, TxValue};
 use super::values::ValueId;
 use crate::macros::Num;
 use crate::operator::{Caches, Op};
-use crate::program::{Gate, Link, Program, Rule, RuleIx, Skip};
+use crate::program::{Gate, Link, Program, Rule, RuleIx};
 use crate::report::{Action, Interruption};
 use crate::rule::{AllowScope, Disruptive, Mode, Phase};
 use crate::variable::Var;
@@ -16,6 +17,7 @@ pub(super) struct Engine<'a> {
     pub(super) state: &'a mut State,
     pub(super) caches: &'a mut Caches,
     pub(super) memo: &'a mut Memo,
+    pub(super) forecast: &'a Forecast,
 }
 
 /// What becomes of the phase after a rule matched.
@@ -29,37 +31,49 @@ impl Engine<'_> {
     /// Runs the rules of a phase.
     pub(super) fn run(&mut self, phase: Phase) -> Option<Interruption> {
         self.begin(phase);
-        self.nominate(phase);
-        let program = self.program;
+        let (program, forecast) = (self.program, self.forecast);
         let (order, rules) = (program.order(phase), program.nominations.get(phase.index())?);
+        let mut course = forecast.course(phase, self.state.foreseen);
+        let mut steps: &[Step] = course.map_or(&[], |course| &course.steps);
+        self.nominate(phase, rules, course);
         let mut at = 0usize;
         while let Some(place) = self.state.nominees.next(at) {
             at = place + 1;
             if self.state.mode == Mode::Off {
                 return None;
             }
+            steps = self.catch_up(steps, place);
             let Some(&index) = order.get(place) else { break };
             if self.state.removed.contains(index) || !self.is_concerned(rules, place) {
                 continue;
             }
             let Some(rule) = program.rule(index) else { continue };
             let matched = self.rule(index, rule);
-            if std::mem::take(&mut self.state.retouched) {
-                self.visit_touched(order);
+            if matched {
+                at = rule.skip.from(at);
+            }
+            let stirred = std::mem::take(&mut self.state.stirred);
+            if let Some(foreseen) = course {
+                match foreseen.steps_from(at, order.len(), steps).filter(|_| !stirred) {
+                    Some(left) => steps = left,
+                    None => {
+                        self.nominate_others(phase, rules, foreseen);
+                        (course, steps) = (None, &[]);
+                    }
+                }
             }
             if !matched {
                 continue;
-            }
-            match rule.skip {
-                Skip::Next => {}
-                Skip::Rules(count) => at += count as usize,
-                Skip::To(place) => at = place as usize,
             }
             match self.full_match(rule) {
                 Verdict::Continue => {}
                 Verdict::EndPhase => return None,
                 Verdict::Interrupt(interruption) => return Some(interruption),
             }
+        }
+        if course.is_some() {
+            self.catch_up(steps, usize::MAX);
+            self.state.foreseen = phase.number();
         }
         None
     }
@@ -101,7 +115,8 @@ impl Engine<'_> {
         }
         let (slot, key, value) = (Some(gate.slot), ValueId::NONE, ValueId::NONE);
         let item = Item { var: Var::Tx, counted: gate.counted, slot, key, value };
-        if self.state.touched.contains(index) && self.removed_target(index, &item) {
+        if self.state.touched.contains(index) && self.removal(index, &item).is_some() {
+            self.withhold(index, &item);
             return false;
         }
         self.hit(link, Hit { item, number: Some(number) });

@@ -57,16 +57,14 @@ impl Engine<'_> {
         })
     }
 
-    /// Whether the overlay or a `ctl` takes this target away from the rule.
-    pub(super) fn removed_target(&mut self, index: RuleIx, item: &Item) -> bool {
-        let removed = self.removal(index, item).is_some();
-        if removed && self.state.withheld.len() < EXCLUSIONS {
+    /// Notes that a rule did not look at a value that would have matched.
+    pub(super) fn withhold(&mut self, index: RuleIx, item: &Item) {
+        if self.state.withheld.len() < EXCLUSIONS {
             let name = self.hit_name(Hit { item: *item, number: None });
             if !self.state.withheld.contains(&(index, name)) {
                 self.state.withheld.push((index, name));
             }
         }
-        removed
     }
 
     pub(super) fn report(&mut self, rule: &Rule) -> Match {

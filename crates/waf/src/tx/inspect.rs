@@ -13,7 +13,7 @@ use crate::operator::{
 use crate::program::{Lane, Link, RuleIx};
 
 /// The last of the TX variables that hold groups.
-const LAST_GROUP: u16 = 9;
+pub(super) const LAST_GROUP: u16 = 9;
 
 /// Bytes beyond ASCII.
 const HIGH: ByteSet = ByteSet::EMPTY.with_range(0x80, 0xff);
@@ -85,7 +85,10 @@ impl Engine<'_> {
         let touched = self.state.touched.contains(index);
         let mut matched = false;
         for item in items {
-            if touched && self.removed_target(index, item) {
+            if touched && self.removal(index, item).is_some() {
+                if self.holds(link, item.value, false, Some((&argument, number))) != Some(false) {
+                    self.withhold(index, item);
+                }
                 continue;
             }
             if self.test(link, item, &argument, number) {
@@ -121,7 +124,10 @@ impl Engine<'_> {
                 let at = items.start + done + found;
                 done += found + 1;
                 let Some(item) = self.state.lane_items.get(at).copied() else { break };
-                if touched && self.removed_target(index, &item) {
+                if touched && self.removal(index, &item).is_some() {
+                    if self.pattern(id, pattern, false, item.value) {
+                        self.withhold(index, &item);
+                    }
                     continue;
                 }
                 if self.pattern(id, pattern, link.capture, item.value) {

@@ -10,7 +10,9 @@ use crate::rule::Phase;
 use crate::variable::Var;
 
 /// Values remembered: more than the fields of the clients that a thread serves at a time.
-const SLOTS: usize = 512;
+const SLOTS: usize = 1024;
+/// Of those whose hashes lead to the same place, so many are.
+const BUCKET: usize = 8;
 /// Longer ones are not remembered.
 const LONGEST: usize = 2048;
 /// Bytes of all of them together; beyond that everything is forgotten.
@@ -54,14 +56,13 @@ pub(crate) struct Seen<'a> {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// 0: empty. Another value in the same slot has another stamp.
+    /// Another value in the same slot has another stamp.
     stamp: u32,
     phase: u8,
     part: u8,
-    /// Asked for since it was last passed over.
-    recent: bool,
+    /// Whether the answers to all open questions are known.
+    settled: bool,
     key_len: u32,
-    hash: u64,
     /// Key and value.
     text: Vec<u8>,
     open: Vec<Open>,
@@ -69,12 +70,20 @@ struct Slot {
 
 impl Slot {
     fn is(&self, seen: &Seen<'_>) -> bool {
-        self.stamp != 0
-            && self.hash == seen.hash
-            && self.phase == seen.phase.number()
+        self.phase == seen.phase.number()
             && self.part == seen.part as u8
             && self.text.split_at_checked(self.key_len as usize) == Some((seen.key, seen.value))
     }
+}
+
+/// Values among which one is looked for.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// 0: empty.
+    hashes: [u64; BUCKET],
+    /// Those that were asked for since all were, one bit each.
+    recent: u8,
+    slots: [Option<Box<Slot>>; BUCKET],
 }
 
 /// Where a value is remembered, for as long as it is.
@@ -92,8 +101,8 @@ impl Place {
 /// The values that a thread remembers for one program.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
-    /// None, or `SLOTS`. A value is in one of two neighbours.
-    slots: Vec<Slot>,
+    /// None until a value is kept.
+    buckets: Vec<Bucket>,
     stamp: u32,
     /// Bytes of all texts.
     held: usize,
@@ -102,19 +111,38 @@ pub(crate) struct Memo {
 impl Memo {
     /// The value, if it is remembered.
     pub(crate) fn find(&mut self, seen: &Seen<'_>) -> Option<Place> {
-        let first = first_slot(seen);
-        for slot in [first, first ^ 1] {
-            if let Some(found) = self.slots.get_mut(slot).filter(|found| found.is(seen)) {
-                found.recent = true;
-                return Some(Place { slot: slot as u32, stamp: found.stamp });
+        let first = bucket_of(seen);
+        let bucket = self.buckets.get_mut(first)?;
+        for (at, (hash, slot)) in bucket.hashes.iter().zip(&bucket.slots).enumerate() {
+            if *hash == seen.hash
+                && let Some(slot) = slot.as_deref().filter(|slot| slot.is(seen))
+            {
+                bucket.recent |= 1 << at;
+                return Some(Place { slot: (first * BUCKET + at) as u32, stamp: slot.stamp });
             }
         }
         None
     }
 
+    fn slot(&self, place: Place) -> Option<&Slot> {
+        let slot = place.slot as usize;
+        self.buckets.get(slot / BUCKET)?.slots.get(slot % BUCKET)?.as_deref()
+    }
+
+    fn slot_mut(&mut self, place: Place) -> Option<&mut Slot> {
+        let slot = place.slot as usize;
+        let slot = self.buckets.get_mut(slot / BUCKET)?.slots.get_mut(slot % BUCKET)?.as_deref_mut();
+        slot.filter(|slot| slot.stamp == place.stamp)
+    }
+
     /// The questions about a value that are open.
     pub(crate) fn open(&self, place: Place) -> &[Open] {
-        self.slots.get(place.slot as usize).map_or(&[], |slot| &slot.open)
+        self.slot(place).map_or(&[], |slot| &slot.open)
+    }
+
+    /// Whether there are questions whose answers are not known; there will not be.
+    pub(crate) fn unsettled(&mut self, place: Place) -> bool {
+        self.slot_mut(place).is_some_and(|slot| !std::mem::replace(&mut slot.settled, true))
     }
 
     /// Remembers a value that is not remembered yet, in the place of one that was not asked for lately.
@@ -124,36 +152,40 @@ impl Memo {
             return Place::NONE;
         }
         if self.held + length > MOST {
-            self.slots.clear();
+            self.buckets.clear();
             self.held = 0;
         }
-        if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, Slot::default);
+        if self.buckets.is_empty() {
+            self.buckets.resize_with(SLOTS / BUCKET, Bucket::default);
         }
-        let first = first_slot(seen);
-        let recent = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.recent);
-        let chosen = [first, first ^ 1].into_iter().find(|slot| !recent(slot)).unwrap_or(first);
-        // Who is passed over must be asked for again to be passed over a second time.
-        if let Some(other) = self.slots.get_mut(chosen ^ 1) {
-            other.recent = false;
-        }
-        self.stamp = self.stamp.wrapping_add(1).max(1);
-        let Some(slot) = self.slots.get_mut(chosen) else { return Place::NONE };
+        self.stamp = self.stamp.wrapping_add(1);
+        let first = bucket_of(seen);
+        let Some(bucket) = self.buckets.get_mut(first) else { return Place::NONE };
+        let empty = bucket.hashes.iter().position(|hash| *hash == 0);
+        let at = empty.unwrap_or_else(|| {
+            if bucket.recent == u8::MAX {
+                bucket.recent = 0;
+            }
+            bucket.recent.trailing_ones() as usize
+        });
+        let (Some(hash), Some(slot)) = (bucket.hashes.get_mut(at), bucket.slots.get_mut(at)) else {
+            return Place::NONE;
+        };
+        let slot = slot.get_or_insert_default();
         self.held = (self.held + length).saturating_sub(slot.text.len());
         slot.text.clear();
         slot.text.extend_from_slice(seen.key);
         slot.text.extend_from_slice(seen.value);
         slot.open.clear();
         slot.open.extend_from_slice(open);
-        (slot.stamp, slot.hash, slot.recent) = (self.stamp, seen.hash, false);
+        (slot.stamp, slot.settled, *hash) = (self.stamp, open.is_empty(), seen.hash);
         (slot.phase, slot.part, slot.key_len) = (seen.phase.number(), seen.part as u8, seen.key.len() as u32);
-        Place { slot: chosen as u32, stamp: self.stamp }
+        Place { slot: (first * BUCKET + at) as u32, stamp: self.stamp }
     }
 
     /// Remembers the answer to a question.
     pub(crate) fn answer(&mut self, place: Place, question: u32, holds: bool) {
-        let slot = self.slots.get_mut(place.slot as usize);
-        let Some(slot) = slot.filter(|slot| slot.stamp == place.stamp) else { return };
+        let Some(slot) = self.slot_mut(place) else { return };
         if holds {
             let asked = slot.open.iter_mut().filter(|open| open.question() == question);
             asked.for_each(|open| *open = open.settled());
@@ -163,8 +195,8 @@ impl Memo {
     }
 }
 
-fn first_slot(seen: &Seen<'_>) -> usize {
-    (seen.hash >> 32) as usize % SLOTS
+fn bucket_of(seen: &Seen<'_>) -> usize {
+    (seen.hash >> 32) as usize % (SLOTS / BUCKET)
 }
 
 #[cfg(test)]
@@ -188,13 +220,13 @@ mod tests {
         memo.answer(place, 5, true);
         assert_eq!(memo.open(place), [Open::new(5).settled()]);
         assert!(memo.open(place)[0].holds() && memo.open(place)[0].question() == 5);
+        assert_eq!([memo.unsettled(place), memo.unsettled(place)], [true, false]);
     }
 
     #[test]
     fn what_is_asked_for_stays_and_answers_about_what_went_are_dropped() {
         let mut memo = Memo::default();
         let kept = memo.keep(&seen(b"", b"kept", 8), &[]);
-        assert_eq!(memo.find(&seen(b"", b"kept", 8)), Some(kept));
         let first = memo.keep(&seen(b"", b"0", 8), &[]);
         for value in 1..100u8 {
             assert_eq!(memo.find(&seen(b"", b"kept", 8)), Some(kept));
@@ -212,7 +244,8 @@ mod tests {
         for value in 0..2000u64 {
             let text = [&value.to_le_bytes()[..], &[b'x'; 1000]].concat();
             memo.keep(&seen(b"", &text, value << 32), &[]);
-            let held: usize = memo.slots.iter().map(|slot| slot.text.len()).sum();
+            let slots = memo.buckets.iter().flat_map(|bucket| &bucket.slots).flatten();
+            let held: usize = slots.map(|slot| slot.text.len()).sum();
             assert!(held <= MOST && held == memo.held, "{held}");
         }
     }

@@ -5,6 +5,7 @@ mod clock;
 mod effects;
 mod engine;
 mod explain;
+mod forecast;
 mod gather;
 mod inspect;
 mod lanes;
@@ -20,6 +21,8 @@ mod watch;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub(crate) use forecast::Forecast;
 
 use engine::Engine;
 use state::{State, TxValue, with_caches};
@@ -291,7 +294,7 @@ impl Transaction {
             return None;
         }
         let watcher = self.watcher.as_deref_mut();
-        let interruption = run(program, state, watcher, phase);
+        let interruption = run(program, &self.overlay, state, watcher, phase);
         state.interruption.clone_from(&interruption);
         if interruption.is_none() && state.values.overflowed() {
             // What could not be stored was not inspected: that must not pass as clean.
@@ -333,7 +336,7 @@ impl Transaction {
         if state.mode != Mode::Off {
             let state = &mut *state;
             // Nothing can be blocked any more; an interruption there is not one.
-            let _ = run(program, state, self.watcher.as_deref_mut(), Phase::Logging);
+            let _ = run(program, &self.overlay, state, self.watcher.as_deref_mut(), Phase::Logging);
         }
         let (inbound_score, outbound_score) = scores(&state, &program.known);
         let level = |slot| match state.tx(slot) {
@@ -369,12 +372,13 @@ impl Transaction {
 /// Runs the rules of a phase with the thread's caches.
 fn run(
     program: &Program,
+    overlay: &Overlay,
     state: &mut State,
     watcher: Option<&mut Watcher>,
     phase: Phase,
 ) -> Option<Interruption> {
     with_caches(program.uid, |caches, memo| {
-        let mut engine = Engine { program, state, caches, memo };
+        let mut engine = Engine { program, state, caches, memo, forecast: &overlay.forecast };
         match watcher {
             None => engine.run(phase),
             Some(watcher) => engine.run_watched(phase, watcher),

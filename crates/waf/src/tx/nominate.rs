@@ -1,13 +1,15 @@
 //! The rules that are to be visited in a phase: those its values concern, and those that stand in any case.
 
 use super::engine::Engine;
+use super::forecast::Course;
 use super::inspect::possible;
 use super::memo::{Open, Place, Seen};
-use super::state::State;
+use super::state::{Entry, State};
 use super::values::{ValueId, Values};
-use crate::nominations::{Form, Nominations, Part, Question, set};
-use crate::operator::{Pattern, PatternId};
-use crate::program::{RuleIx, Segment};
+use crate::macros::Num;
+use crate::nominations::{Form, Nominations, Part, Question, has, set};
+use crate::operator::{Op, Pattern, PatternId};
+use crate::program::{Link, Segment};
 use crate::rule::Phase;
 use crate::target::Key;
 use crate::variable::Var;
@@ -21,6 +23,8 @@ const LEARNED: u32 = 64;
 pub(crate) struct Nominees {
     /// Their places in the phase's order, one bit each.
     places: Vec<u64>,
+    /// Those that are neither foreseen nor out of reach.
+    live: Vec<u64>,
     /// Those among them that have only open questions to speak for them.
     doubtful: Vec<u64>,
     /// For each doubtful place the newest of its candidates; a list, by index.
@@ -48,39 +52,41 @@ impl Nominees {
         self.places.extend_from_slice(standing);
         self.doubtful.clear();
         self.doubtful.resize(standing.len(), 0);
+        self.live.clear();
+        self.live.resize(standing.len(), u64::MAX);
         self.heads.resize(rules, NIL);
         self.candidates.clear();
         self.learned = 0;
     }
 
+    /// Leaves the rules out that are foreseen or not reached.
+    fn restrict(&mut self, live: &[u64]) {
+        self.live.clear();
+        self.live.extend_from_slice(live);
+    }
+
+    /// Takes them back.
+    fn lift(&mut self) {
+        self.live.fill(u64::MAX);
+    }
+
     /// The first place from `at` on.
     pub(super) fn next(&self, at: usize) -> Option<usize> {
         let mut number = at / 64;
-        let mut word = self.places.get(number)? & (u64::MAX << (at % 64));
-        while word == 0 {
+        let word = |number: usize| Some(self.places.get(number)? & self.live.get(number)?);
+        let mut left = word(number)? & (u64::MAX << (at % 64));
+        while left == 0 {
             number += 1;
-            word = *self.places.get(number)?;
+            left = word(number)?;
         }
-        Some(number * 64 + word.trailing_zeros() as usize)
-    }
-
-    fn is_doubtful(&self, place: usize) -> bool {
-        self.doubtful.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 != 0)
-    }
-
-    /// Has a rule visited whatever its values are.
-    fn stand(&mut self, place: usize) {
-        set(&mut self.places, place);
-        if let Some(word) = self.doubtful.get_mut(place / 64) {
-            *word &= !(1 << (place % 64));
-        }
+        Some(number * 64 + left.trailing_zeros() as usize)
     }
 
     /// Has a rule visited because of an entry about which a question is open.
     fn propose(&mut self, rules: &Nominations, open: Open, key: ValueId, value: ValueId, memo: Place) {
         let Some(question) = rules.questions.get(open.question() as usize) else { return };
         let place = question.place as usize;
-        let doubtful = self.is_doubtful(place);
+        let doubtful = has(&self.doubtful, place);
         let Some(head) = self.heads.get_mut(place) else { return };
         let next = if doubtful { *head } else { NIL };
         *head = self.candidates.len() as u32;
@@ -92,38 +98,79 @@ impl Nominees {
 }
 
 impl Engine<'_> {
-    /// Finds the rules of a phase that are to be visited.
-    pub(super) fn nominate(&mut self, phase: Phase) {
+    /// Finds the rules of a phase that are to be visited, as far as it is not foreseen what they do or that they are not
+    /// reached.
+    pub(super) fn nominate(&mut self, phase: Phase, rules: &Nominations, course: Option<&Course>) {
         let program = self.program;
-        let Some(rules) = program.nominations.get(phase.index()) else { return };
-        let order = program.order(phase);
-        self.state.nominees.begin(&rules.standing, order.len());
-        for part in &rules.parts {
-            let Some(entries) = self.state.entries(part.var).map(Vec::len) else {
-                let value = self.scalar(part.var);
-                if value.is_some() {
-                    self.consider(phase, rules, part, ValueId::NONE, value);
-                }
-                continue;
-            };
-            for at in 0..entries {
-                let entry = self.state.entries(part.var).and_then(|entries| entries.get(at)).copied();
-                if let Some(entry) = entry {
-                    self.consider(phase, rules, part, entry.key, entry.value);
-                }
+        self.state.nominees.begin(&rules.standing, program.order(phase).len());
+        for (number, part) in rules.parts.iter().enumerate() {
+            if course.is_none_or(|course| course.asks(number)) {
+                self.consider_part(phase, rules, part);
             }
         }
-        if !self.state.touched.is_empty() {
-            self.visit_touched(order);
+        for (place, link) in &rules.counts {
+            if program.links.get(*link as usize).is_some_and(|link| self.counts_hold(link)) {
+                set(&mut self.state.nominees.places, *place as usize);
+            }
+        }
+        if let Some(course) = course {
+            self.state.nominees.restrict(&course.live);
         }
     }
 
-    /// Rules from which targets are taken away say which, also when they do not match.
-    pub(super) fn visit_touched(&mut self, order: &[RuleIx]) {
-        let State { touched, nominees, .. } = &mut *self.state;
-        for (place, _) in order.iter().enumerate().filter(|(_, index)| touched.contains(**index)) {
-            nominees.stand(place);
+    /// Finds those that were left out because of what was foreseen.
+    pub(super) fn nominate_others(&mut self, phase: Phase, rules: &Nominations, course: &Course) {
+        self.state.nominees.lift();
+        for (_, part) in rules.parts.iter().enumerate().filter(|(number, _)| !course.asks(*number)) {
+            self.consider_part(phase, rules, part);
         }
+    }
+
+    fn consider_part(&mut self, phase: Phase, rules: &Nominations, part: &Part) {
+        let Some(entries) = self.state.entries(part.var).map(Vec::len) else {
+            let value = self.scalar(part.var);
+            if value.is_some() {
+                self.consider(phase, rules, part, ValueId::NONE, value);
+            }
+            return;
+        };
+        for at in 0..entries {
+            let entry = self.state.entries(part.var).and_then(|entries| entries.get(at)).copied();
+            if let Some(entry) = entry {
+                self.consider(phase, rules, part, entry.key, entry.value);
+            }
+        }
+    }
+
+    /// Whether a condition about numbers of entries holds.
+    fn counts_hold(&mut self, link: &Link) -> bool {
+        let program = self.program;
+        let (Op::Compare(compare, Num::Fixed(wanted)), Some(lane)) =
+            (&link.op, program.lanes.get(link.lane.0 as usize))
+        else {
+            return true;
+        };
+        let segments = lane.segments.iter().filter_map(|id| program.segments.get(id.0 as usize));
+        let mut counts = segments.map(|segment| self.count(segment));
+        counts.any(|count| compare.holds(count, *wanted) != link.negated)
+    }
+
+    fn count(&mut self, segment: &Segment) -> i64 {
+        let target = &segment.target;
+        let count = target.var.parts().iter().map(|part| {
+            let Some(entries) = self.state.entries(*part) else {
+                let there = self.scalar(*part).is_some();
+                return usize::from(there && !self.excluded(target.var, ValueId::NONE, &segment.excludes));
+            };
+            let counts = |entry: &&Entry| {
+                let key = self.state.values.get(entry.key);
+                (matches!(target.key, Key::Any) || target.key.matches(key))
+                    && (segment.excludes.is_empty()
+                        || !self.excluded(target.var, entry.key, &segment.excludes))
+            };
+            entries.iter().filter(counts).count()
+        });
+        i64::try_from(count.sum::<usize>()).unwrap_or(i64::MAX)
     }
 
     /// Notes the rules that an entry of a message (a scalar has no key) concerns.
@@ -131,6 +178,9 @@ impl Engine<'_> {
         let values = &self.state.values;
         let known = part.recurs.then(|| self.memo.find(&seen(values, phase, part.var, key, value))).flatten();
         if let Some(memo) = known {
+            if self.memo.unsettled(memo) && !self.state.values.overflowed() {
+                self.settle(rules, key, value, memo);
+            }
             for open in self.memo.open(memo) {
                 self.state.nominees.propose(rules, *open, key, value, memo);
             }
@@ -142,6 +192,22 @@ impl Engine<'_> {
         let memo = if part.recurs { self.remember(phase, part.var, key, value, &asked) } else { Place::NONE };
         for open in &asked {
             self.state.nominees.propose(rules, *open, key, value, memo);
+        }
+        self.state.nominees.asked = asked;
+    }
+
+    /// Answers all open questions about a value that has come again, so that it costs nothing from now on: those about
+    /// rules of higher paranoia levels would stay open as long as these are skipped.
+    fn settle(&mut self, rules: &Nominations, key: ValueId, value: ValueId, memo: Place) {
+        let mut asked = std::mem::take(&mut self.state.nominees.asked);
+        asked.clear();
+        asked.extend_from_slice(self.memo.open(memo));
+        for open in asked.iter().filter(|open| !open.holds()) {
+            let Some(question) = rules.questions.get(open.question() as usize) else { continue };
+            let answer = self.answer(question, if question.names { key } else { value });
+            if let Some(holds) = answer.filter(|_| !self.state.values.overflowed()) {
+                self.memo.answer(memo, open.question(), holds);
+            }
         }
         self.state.nominees.asked = asked;
     }
@@ -232,7 +298,7 @@ impl Engine<'_> {
     /// others, the questions that are open are answered, until one with yes.
     pub(super) fn is_concerned(&mut self, rules: &Nominations, place: usize) -> bool {
         let nominees = &self.state.nominees;
-        if !nominees.is_doubtful(place) {
+        if !has(&nominees.doubtful, place) {
             return true;
         }
         let mut next = nominees.heads.get(place).copied().unwrap_or(NIL);
@@ -276,7 +342,8 @@ impl Engine<'_> {
 
 fn seen<'a>(values: &'a Values, phase: Phase, part: Var, key: ValueId, value: ValueId) -> Seen<'a> {
     let place = (part as u64) << 3 | u64::from(phase.number());
-    let hash =
-        (values.hash(key).rotate_left(23) ^ values.hash(value) ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (values.hash(key).rotate_left(23) ^ values.hash(value) ^ place)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        | 1;
     Seen { phase, part, key: values.get(key), value: values.get(value), hash }
 }

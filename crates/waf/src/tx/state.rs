@@ -111,8 +111,10 @@ pub(crate) struct State {
     pub(crate) side: usize,
     /// The rules of this phase that are to be visited.
     pub(crate) nominees: Nominees,
-    /// A `ctl` took targets away from rules since that was last looked at.
-    pub(crate) retouched: bool,
+    /// How many phases went as foreseen, from the first on.
+    pub(crate) foreseen: u8,
+    /// A rule set a variable, or changed which rules run or what they look at, since that was last looked at.
+    pub(crate) stirred: bool,
     /// Buffers lent out while a rule is evaluated.
     pub(crate) items: Vec<Item>,
     pub(crate) forms: Vec<Item>,
@@ -181,7 +183,8 @@ impl Default for State {
             gathered_from: Sources::NONE,
             side: 0,
             nominees: Nominees::default(),
-            retouched: false,
+            foreseen: 0,
+            stirred: false,
             items: Vec::new(),
             forms: Vec::new(),
             argument: Vec::new(),
@@ -283,7 +286,8 @@ impl State {
         self.changed = Sources::NONE;
         self.gathered_from = Sources::NONE;
         self.side = 0;
-        self.retouched = false;
+        self.foreseen = 0;
+        self.stirred = false;
         self.removed.clone_from(&overlay.removed);
         self.touched.clone_from(&overlay.touched);
         self.removals.clone_from(&overlay.removals);

@@ -7,7 +7,7 @@ use super::engine::{Engine, Verdict};
 use super::state::{Hit, Item};
 use crate::operator::PatternId;
 use crate::prefilter::has_bit;
-use crate::program::{Ctl, Link, Rule, RuleBits, RuleIx, Skip};
+use crate::program::{Ctl, Link, Rule, RuleBits, RuleIx};
 use crate::report::{Interruption, snippet};
 use crate::rule::{Mode, Phase};
 use crate::trace::{
@@ -87,11 +87,7 @@ impl Engine<'_> {
             if !self.watched(index, rule, watcher, place) {
                 continue;
             }
-            let next = match rule.skip {
-                Skip::Next => at,
-                Skip::Rules(count) => at + count as usize,
-                Skip::To(place) => place as usize,
-            };
+            let next = rule.skip.from(at);
             for skipped in at..next.min(order.len()) {
                 watcher.set(first + skipped, |trace| trace.outcome = RuleOutcome::Skipped(rule.id));
             }
