@@ -248,7 +248,7 @@ impl Engine<'_> {
         let own = self.state.matched;
         self.state.matched = own.or(hit);
         let idle = own.is_none() && writes.is_empty() && added.is_empty();
-        let step = (!idle).then(|| Step { place: place as u32, hit: own, writes, added });
+        let step = (!idle).then_some(Step { place: place as u32, hit: own, writes, added });
         Some(Rehearsed { matched, step })
     }
 
