@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use portcullis_testkit::{
-    Answer, Gate, Gateway, GatewayBuilder, NameServer, Origin, RawClient, Received, Response, Step, get,
-    request, suite,
+    Answer, Gate, Gateway, GatewayBuilder, NameServer, Origin, Ports, RawClient, Received, Response, Step,
+    get, request, suite,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,25 +21,17 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A gateway with one upstream, whose tables are these.
 fn start(builder: GatewayBuilder, upstream: &str) -> Gateway {
-    builder.start(|ports| config(ports.admin, ports.public, upstream))
+    builder.start(|ports| config(ports, upstream))
 }
 
-fn config(admin: SocketAddr, public: SocketAddr, upstream: &str) -> String {
-    format!(
-        r#"
-        admin.listen = "{admin}"
-        firewall.mode = "off"
-        server.threads = 1
-        [[listener]]
-        name = "public"
-        address = "{public}"
+fn config(ports: Ports, upstream: &str) -> String {
+    let route = r#"
         [[route]]
         name = "all"
-        match = {{ path = "/{{*rest}}" }}
+        match = { path = "/{*rest}" }
         upstream = "origin"
-        {upstream}
-        "#
-    )
+        "#;
+    ports.opening("firewall.mode = \"off\"\nserver.threads = 1", "") + route + upstream
 }
 
 /// An upstream that asks this name server for addresses, and may connect to the loopback.
@@ -262,7 +254,7 @@ fn c13_a_name_server_that_is_gone_takes_nothing_with_it() {
     assert_eq!(state["source"], format!("dns web.test:{port}"));
     assert!(state["error"].as_str().unwrap().contains("web.test A"), "{state}");
     // Neither does a reload that changes something else.
-    let changed = config(gateway.admin(), gateway.public(), &upstream)
+    let changed = config(gateway.ports(), &upstream)
         .replace("server.threads = 1", "server.threads = 1\nserver.grace = \"3s\"");
     gateway.replace("gateway.toml", changed);
     gateway.wait_for_sample(r#"portcullis_reloads_total{result="success"}"#, |count| count >= 2.0);
@@ -288,8 +280,7 @@ fn the_first_answer_is_waited_for_but_not_for_ever() {
     let again = start(Gateway::builder(BINARY), &by_name(&server, port, ""));
     assert_eq!(answer(&again), "200 11");
     let renamed = by_name(&server, port, "").replace("upstream.origin", "upstream.renamed");
-    let changed = config(again.admin(), again.public(), &renamed)
-        .replace("upstream = \"origin\"", "upstream = \"renamed\"");
+    let changed = config(again.ports(), &renamed).replace("upstream = \"origin\"", "upstream = \"renamed\"");
     let load = Load::on(&again);
     again.replace("gateway.toml", changed);
     again.wait_for_sample("portcullis_discovery_endpoints{upstream=\"renamed\"}", |known| known == 1.0);

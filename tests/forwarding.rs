@@ -1,7 +1,7 @@
 //! What of a request reaches an origin, and what of its answer the client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use portcullis_testkit::{Answer, Gateway, H2Client, H2Origin, Origin, RawClient, request};
+use portcullis_testkit::{Answer, Gateway, H2Client, H2Origin, Origin, RawClient, everything_to, request};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -269,6 +269,8 @@ fn a29_c12_what_belongs_to_the_origin_does_not_reach_the_client() {
     assert!(response.header("date").is_some() && response.header("x-request-id").is_some());
 }
 
+const DEADLINES: &str = "firewall.mode = \"off\"\nserver.deadline_header = \"x-wait-ms\"";
+
 #[test]
 fn a_caller_may_wait_less_than_the_route_and_never_longer() {
     let origin = Origin::start(|request| match request.target() {
@@ -307,27 +309,8 @@ fn a_caller_may_wait_less_than_the_route_and_never_longer() {
 fn where_a_route_has_no_total_time_only_a_deadline_that_is_one_is_passed_on() {
     let origin = H2Origin::start(None, |_| http::Response::new("hello".into()));
     let gateway = Gateway::builder(BINARY).start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            server.deadline_header = "x-wait-ms"
-            [[listener]]
-            name = "public"
-            address = "{}"
-            [upstream.origin]
-            endpoints = [{{ address = "{}" }}]
-            protocol = "http2"
-            [[route]]
-            name = "calls"
-            match = {{ path = "/{{*rest}}" }}
-            upstream = "origin"
-            grpc = true
-            "#,
-            ports.admin,
-            ports.public,
-            origin.address()
-        )
+        ports.opening(DEADLINES, "")
+            + &everything_to(&[origin.address()], "protocol = \"http2\"", "grpc = true")
     });
     let mut client = H2Client::start(RawClient::connect(gateway.public()).unwrap()).unwrap();
     let mut ask = |fields: &[(&str, &str)]| {
@@ -355,31 +338,18 @@ fn where_a_route_has_no_total_time_only_a_deadline_that_is_one_is_passed_on() {
 #[test]
 fn parts_of_a_composition_are_told_the_less_of_two_times() {
     let origin = Origin::answering(Answer::json("{}"));
-    let gateway = Gateway::builder(BINARY).start(|ports| {
-        format!(
-            r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            server.deadline_header = "x-wait-ms"
-            [[listener]]
-            name = "public"
-            address = "{}"
-            [upstream.origin]
-            endpoints = [{{ address = "{}" }}]
-            [[route]]
-            name = "page"
-            match = {{ path = "/page", methods = ["GET"] }}
-            [[route.compose.part]]
-            name = "one"
-            upstream = "origin"
-            path = "/one"
-            timeout = "5s"
-            "#,
-            ports.admin,
-            ports.public,
-            origin.address()
-        )
-    });
+    let page = r#"
+        [[route]]
+        name = "page"
+        match = { path = "/page", methods = ["GET"] }
+        [[route.compose.part]]
+        name = "one"
+        upstream = "origin"
+        path = "/one"
+        timeout = "5s"
+        "#;
+    let gateway = Gateway::builder(BINARY)
+        .start(|ports| ports.opening(DEADLINES, "") + &everything_to(&[origin.address()], "", page));
     for (field, most) in [("x-wait-ms: 3000", 3000), ("x-wait-ms: 9000", 5000), ("x-else: 1", 5000)] {
         assert_eq!(request(gateway.public(), "GET /page", &[field], "").status(), 200);
         let told: u64 = origin.requests().pop().unwrap().header("x-wait-ms").unwrap().parse().unwrap();

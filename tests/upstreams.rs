@@ -19,12 +19,7 @@ fn start(builder: GatewayBuilder, upstream: &str) -> Gateway {
     builder.start(|ports| {
         format!(
             r#"
-            admin.listen = "{}"
-            firewall.mode = "off"
-            server.threads = 1
-            [[listener]]
-            name = "public"
-            address = "{}"
+            {opening}
             [upstream.origin]
             {upstream}
             [[route]]
@@ -38,7 +33,7 @@ fn start(builder: GatewayBuilder, upstream: &str) -> Gateway {
             body = {{ mode = "stream" }}
             response = {{ streaming = true, max_size = "10KiB" }}
             "#,
-            ports.admin, ports.public
+            opening = ports.opening("firewall.mode = \"off\"\nserver.threads = 1", "")
         )
     })
 }

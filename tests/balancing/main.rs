@@ -17,13 +17,7 @@ const KEY: &str = "a-secret-of-this-test-that-is-long-enough";
 
 /// A gateway with one worker and these tables.
 fn start(builder: GatewayBuilder, tables: &str) -> Gateway {
-    builder.start(|ports| {
-        format!(
-            "admin.listen = \"{}\"\nfirewall.mode = \"off\"\nserver.threads = 1\n\
-             [[listener]]\nname = \"public\"\naddress = \"{}\"\n{tables}",
-            ports.admin, ports.public
-        )
-    })
+    builder.start(|ports| ports.opening("firewall.mode = \"off\"\nserver.threads = 1", "") + tables)
 }
 
 /// An upstream of endpoints, each with more of its table.
@@ -134,13 +128,8 @@ fn the_same_key_goes_to_the_same_endpoint() {
         let tables = "server.trusted_proxies = [\"127.0.0.1\"]\n".to_owned();
         let more = format!("balance = \"ring_hash\"\nhash = {{ by = \"{by}\" }}");
         let gateway = Gateway::builder(BINARY).start(|ports| {
-            format!(
-                "{tables}admin.listen = \"{}\"\nfirewall.mode = \"off\"\n[[listener]]\nname = \"public\"\naddress = \"{}\"\n{}{}",
-                ports.admin,
-                ports.public,
-                upstream("u", plain(&origins), &more),
-                all("u", "")
-            )
+            let top = format!("firewall.mode = \"off\"\n{tables}");
+            ports.opening(&top, "") + &upstream("u", plain(&origins), &more) + &all("u", "")
         });
         let mut client = client(&gateway);
         let mut owners = |keys: u32| -> Vec<usize> {

@@ -131,13 +131,9 @@ fn a_copy_lacks_what_it_should_and_has_its_own_time() {
     let tables = upstream("main", [(&origins[0], "")], "") + &upstream("mirror", [(&origins[1], "")], "");
     let mirror = "timeouts.total = \"20s\"\n[route.mirror]\nupstream = \"mirror\"\ntimeout = \"7s\"\n\
                   remove_headers = [\"Authorization\", \"cookie\"]";
-    let tables = format!("[server]\ndeadline_header = \"x-wait-ms\"\n{tables}{}", all("main", mirror));
+    let tables = tables + &all("main", mirror);
     let gateway = Gateway::builder(BINARY).start(|ports| {
-        format!(
-            "admin.listen = \"{}\"\nfirewall.mode = \"off\"\n\
-             [[listener]]\nname = \"public\"\naddress = \"{}\"\n{tables}",
-            ports.admin, ports.public
-        )
+        ports.opening("firewall.mode = \"off\"\nserver.deadline_header = \"x-wait-ms\"", "") + &tables
     });
     let fields =
         ["authorization: Bearer secret", "cookie: session=secret", "x-wait-ms: 999999999", "x-kept: yes"];
@@ -158,15 +154,10 @@ fn a_copy_for_whose_body_there_is_no_room_is_dropped() {
     let (main, shadow) = (Origin::start(Answer::echo), Origin::answering(Answer::ok("1")));
     let tables = upstream("main", [(&main, "")], "") + &upstream("mirror", [(&shadow, "")], "");
     let route = "body.limit = \"64KiB\"\nmirror = { upstream = \"mirror\" }";
-    let gateway = Gateway::builder(BINARY).start(|ports| {
-        format!(
-            "admin.listen = \"{}\"\nfirewall = {{ mode = \"off\", request_body_limit = \"64KiB\", response_body_limit = \"64KiB\" }}\n\
-             server.body_budget = \"100KiB\"\n[[listener]]\nname = \"public\"\naddress = \"{}\"\n{tables}{}",
-            ports.admin,
-            ports.public,
-            all("main", route)
-        )
-    });
+    let top = "firewall = { mode = \"off\", request_body_limit = \"64KiB\", response_body_limit = \"64KiB\" }\n\
+               server.body_budget = \"100KiB\"";
+    let tables = tables + &all("main", route);
+    let gateway = Gateway::builder(BINARY).start(|ports| ports.opening(top, "") + &tables);
     let body = "x".repeat(60 << 10);
     assert!(request(gateway.public(), "POST /x", &[], &body).text() == body);
     gateway.wait_for_sample(&outcome("dropped"), |count| count == 1.0);
