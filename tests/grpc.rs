@@ -203,6 +203,24 @@ fn judging(sick: &Server, well: &Server) -> Gateway {
                 "#
             ));
         }
+        for (name, port) in [("Stable", well.port), ("Canary", sick.port)] {
+            config.push_str(&format!(
+                "[upstream.{name}]\nprotocol = \"http2\"\nendpoints = [{{ address = \"127.0.0.1:{port}\" }}]\n"
+            ));
+        }
+        let condition = "headers = [{ name = \"content-type\", value = \"application/grpc\" }]";
+        for (name, which) in [("Shared", "share = \"30%\""), ("Chosen", condition)] {
+            config.push_str(&format!(
+                r#"
+                [[route]]
+                name = "{name}"
+                match = {{ path = "/test.{name}/{{method}}", methods = ["POST"] }}
+                upstream = "Stable"
+                grpc = true
+                canary = [{{ upstream = "Canary", {which} }}]
+                "#
+            ));
+        }
         config
     })
 }
@@ -249,6 +267,21 @@ fn how_calls_end_is_held_against_their_endpoint() {
     assert_eq!(failed(&calls("/test.Patient/Late", 20, &[]), "DEADLINE_EXCEEDED"), 3);
     assert_eq!(failed(&calls("/test.Hasty/Late", 20, &["30"]), "DEADLINE_EXCEEDED"), 10);
     assert_eq!(ejections("Hasty", "consecutive_gateway_failure"), 0.0);
+
+    // A canary of gRPC fails by itself, and gets its share.
+    let failures = failed(&calls("/test.Shared/InHead", 100, &[]), "UNAVAILABLE");
+    assert!((5..60).contains(&failures), "{failures} of 100 went to the canary that fails, where 30 should");
+    assert_eq!(
+        failed(&calls("/test.Chosen/BehindAMessage", 5, &[]), "UNAVAILABLE"),
+        5,
+        "all fulfil its condition"
+    );
+    let sample = |route: &str, upstream: &str| {
+        gateway
+            .sample(&format!("portcullis_canary_requests_total{{route=\"{route}\",upstream=\"{upstream}\"}}"))
+    };
+    assert_eq!(sample("Shared", "Canary"), Some(failures as f64));
+    assert_eq!(sample("Shared", "Stable"), Some(100.0 - failures as f64));
 
     // Callers name methods.
     assert_eq!(failed(&calls("/test.Unknown/Unimplemented", 20, &[]), "UNIMPLEMENTED"), 10);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod canary;
+mod late;
 mod mirror;
 
 use portcullis_testkit::{

@@ -1,6 +1,7 @@
 //! Mirrors.
 
 use super::*;
+use portcullis_testkit::H2Origin;
 
 /// A route of `main` that is mirrored, in front of two origins.
 fn mirrored(origins: &[Origin; 2], mirror: &str) -> Gateway {
@@ -179,4 +180,63 @@ fn of_a_mirrors_answer_so_much_is_read_and_no_more() {
     // It never ends; that it is done with shows that nobody reads on.
     gateway.wait_for_sample(&outcome("answered"), |count| count == 1.0);
     gateway.wait_for_sample("portcullis_upstream_connections_open{upstream=\"mirror\"}", |open| open == 0.0);
+}
+
+#[test]
+fn a_mirror_may_speak_http2() {
+    let (main, shadow) =
+        (Origin::answering(Answer::ok("0")), H2Origin::start(None, |_| http::Response::default()));
+    let mirror = format!(
+        "[upstream.mirror]\nprotocol = \"http2\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        shadow.address()
+    );
+    let tables =
+        upstream("main", [(&main, "")], "") + &mirror + &all("main", "mirror = { upstream = \"mirror\" }");
+    let gateway = start(Gateway::builder(BINARY), &tables);
+    let fields = ["x-test: 1", "te: trailers", "connection: x-hop", "x-hop: 1"];
+    for at in 0..20 {
+        assert_eq!(request(gateway.public(), &format!("POST /a?{at}"), &fields, "pay attention").text(), "0");
+    }
+    assert_eq!(get(gateway.public(), "/plain").text(), "0");
+    gateway.wait_for_sample(&outcome("answered"), |count| count == 21.0);
+    let copies = shadow.requests();
+    let targets: BTreeSet<&str> =
+        copies.iter().map(|copy| copy.uri().path_and_query().unwrap().as_str()).collect();
+    assert_eq!(targets.len(), 21, "each once");
+    for copy in &copies {
+        let is_post = copy.method() == http::Method::POST;
+        assert_eq!(copy.body().as_ref(), if is_post { &b"pay attention"[..] } else { b"" });
+        assert_eq!(copy.headers().get("x-test").is_some(), is_post);
+        assert!(copy.headers().get("x-hop").is_none() && copy.headers().get("connection").is_none());
+        assert!(copy.uri().authority().is_some());
+    }
+    assert_eq!(shadow.connections(), 1);
+}
+
+#[test]
+fn a_large_body_is_copied_whole_however_it_came() {
+    let origins = [Origin::answering(Answer::ok("0")), Origin::answering(Answer::ok("1"))];
+    let gateway = {
+        let tables = upstream("main", [(&origins[0], "")], "") + &upstream("mirror", [(&origins[1], "")], "");
+        let route = all("main", "body.limit = \"8MiB\"\nmirror = { upstream = \"mirror\" }");
+        start(Gateway::builder(BINARY), &(tables + &route))
+    };
+    let large: Vec<u8> = (0..4_000_000u32).map(|at| (at % 251) as u8).collect();
+    assert_eq!(request(gateway.public(), "POST /whole", &[], large.clone()).text(), "0");
+    // In pieces, without a length, as it is made.
+    let mut client = client(&gateway);
+    client.send("POST /streamed HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    for piece in large.chunks(300_000) {
+        client.send([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.send("0\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().text(), "0");
+    gateway.wait_for_sample(&outcome("answered"), |count| count == 2.0);
+    for copy in origins[1].requests() {
+        let sent = origins[0].requests().into_iter().find(|sent| sent.target() == copy.target()).unwrap();
+        assert_eq!((copy.digest.clone(), copy.complete), (sent.digest.clone(), true), "{}", copy.target());
+    }
+    // Nothing of it is held any more.
+    gateway.wait_for_sample("portcullis_buffered_body_bytes", |held| held == 0.0);
 }

@@ -15,7 +15,7 @@ import time
 
 from load import WORKLOADS, fixed, headers_of, load
 from machine import describe, probe, settle
-from peers import WORK, Servers, get, peers
+from peers import PEERS, WORK, Servers, get, peers
 
 IDLE = 9_000
 
@@ -232,11 +232,25 @@ def report(results):
     return "\n".join(out)
 
 
+def some_of(what, known):
+    """Reads names with commas between them."""
+
+    def read(text):
+        names = text.split(",")
+        unknown = [repr(name) for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no such {what}: {', '.join(unknown)}; there are {', '.join(known)}")
+        return names
+
+    return read
+
+
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run")
-    listed = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--peers", type=listed, help="only these; nginx is needed for the ratio")
-    parser.add_argument("--workloads", type=listed, default=list(WORKLOADS), help=", ".join(WORKLOADS))
+    parser.add_argument("--peers", type=some_of("peer", PEERS), help="only these; nginx is needed for the ratio")
+    parser.add_argument(
+        "--workloads", type=some_of("workload", WORKLOADS), default=list(WORKLOADS), help=", ".join(WORKLOADS)
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--connections", type=int, default=64)

@@ -149,6 +149,10 @@ def ours(name, port):
     return Peer(name, [binary, "run", "-c", config], port, env=env, h2_upstream=True)
 
 
+# All that there may be; pingora and the core rule set are not everywhere.
+PEERS = ["nginx", "haproxy", "pingora", *SETTINGS]
+
+
 def peers(wanted=None):
     """All proxies that can run here, by name."""
     prepare()
@@ -173,7 +177,7 @@ def peers(wanted=None):
             add(ours(name, port))
     unknown = set(wanted or []) - set(found)
     if unknown:
-        sys.exit(f"no such peer here: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+        sys.exit(f"not to be had here: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     return {name: peer for name, peer in found.items() if wanted is None or name in wanted}
 
 

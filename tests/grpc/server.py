@@ -97,7 +97,8 @@ def main():
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
-    for service in ("test.Ejected", "test.Broken", "test.Patient", "test.Hasty", "test.Unknown"):
+    for name in ("Ejected", "Broken", "Patient", "Hasty", "Unknown", "Shared", "Chosen"):
+        service = f"test.{name}"
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, ends),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -66,7 +66,7 @@ impl std::error::Error for KeyStoreError {}
 /// The client all fetches share. It keeps no connection: its runtimes come and go, and a connection would
 /// belong to one of them. Proxies from the environment are not used; neither are redirects, so that a key set's
 /// host cannot send the gateway to an address inside (matrix G12).
-pub(crate) fn client(extra_roots: Option<&[u8]>) -> Result<Client, KeyStoreError> {
+pub(crate) fn client(extra_roots: Option<&[u8]>, resolver: GuardedResolver) -> Result<Client, KeyStoreError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(pem) = extra_roots {
@@ -88,6 +88,7 @@ pub(crate) fn client(extra_roots: Option<&[u8]>) -> Result<Client, KeyStoreError
         .map_err(|error| KeyStoreError::Tls(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Whatever anybody answers for that name: clear text may be spoken to it.
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
     Client::builder()
         .tls_backend_preconfigured(tls)
@@ -97,7 +98,7 @@ pub(crate) fn client(extra_roots: Option<&[u8]>) -> Result<Client, KeyStoreError
         .referer(false)
         .pool_max_idle_per_host(0)
         .resolve_to_addrs("localhost", &loopback)
-        .dns_resolver(GuardedResolver::default())
+        .dns_resolver(resolver)
         .connect_timeout(FETCH_TIME)
         .timeout(FETCH_TIME)
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))

@@ -1,5 +1,6 @@
 //! Remote key sets: cached, refreshed by one fetch at a time, kept through reloads.
 
+use crate::GuardedResolver;
 use crate::fetch::{self, FETCH_TIME, FetchError, KeyStoreError};
 use crate::jwks::{self, Origin};
 use crate::keys::KeySet;
@@ -50,7 +51,18 @@ impl KeyStore {
     /// # Errors
     /// [`KeyStoreError`] if the roots cannot be read or the TLS client not be made.
     pub fn new(extra_roots: Option<&[u8]>) -> Result<Self, KeyStoreError> {
-        Ok(KeyStore { client: fetch::client(extra_roots)?, sources: Mutex::default() })
+        Self::with_resolver(extra_roots, GuardedResolver::default())
+    }
+
+    /// The same, with names looked up by this resolver.
+    ///
+    /// # Errors
+    /// As [`KeyStore::new`].
+    pub fn with_resolver(
+        extra_roots: Option<&[u8]>,
+        resolver: GuardedResolver,
+    ) -> Result<Self, KeyStoreError> {
+        Ok(KeyStore { client: fetch::client(extra_roots, resolver)?, sources: Mutex::default() })
     }
 
     /// The state of every set in use, by URL.

@@ -19,6 +19,7 @@ pub(crate) use resolver::{Resolver, is_validation};
 use certificate::Issued;
 use challenge::{Certificates, Tokens};
 use portcullis_config::{AcmeChallenge, Secret};
+use portcullis_identity::GuardedResolver;
 use portcullis_telemetry::{AcmeMetrics, Metrics};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
@@ -200,6 +201,8 @@ pub(crate) struct Manager {
     tokens: Tokens,
     /// One task at a time registers an account.
     registration: tokio::sync::Mutex<()>,
+    /// Looks up authorities.
+    resolver: GuardedResolver,
 }
 
 #[derive(Debug)]
@@ -209,6 +212,11 @@ struct Entry {
 }
 
 impl Manager {
+    /// One that looks after nothing yet.
+    pub(crate) fn new(resolver: GuardedResolver) -> Self {
+        Manager { resolver, ..Manager::default() }
+    }
+
     /// The certificate of these settings: the one that is looked after already, else one that will be.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub(crate) use firewall::{FirewallLogPlan, FirewallPlan, Sample, ShadowPlan, fir
 pub(crate) use forward::{ForwardPlan, Target, Trailers};
 pub(crate) use guards::{RatePlan, addresses, algorithm, providers, rate};
 pub(crate) use network::{listener, trusted_proxies};
-pub(crate) use upstream::upstreams;
+pub(crate) use upstream::{destinations, upstreams};
 
 use crate::affinity::HashKey;
 use crate::cors::CorsPlan;

@@ -2,9 +2,10 @@
 
 use crate::acme::Manager;
 use crate::memory::Memory;
+use crate::plan;
 use portcullis_config::Config;
 use portcullis_http::Budget;
-use portcullis_identity::KeyStore;
+use portcullis_identity::{GuardedResolver, KeyStore};
 use portcullis_limits::{Concurrency, Key, LocalStore};
 use portcullis_telemetry::{LogFiles, LogFormat, LogQueue, Metrics};
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) logs: LogFiles,
     pub(crate) rates: Arc<LocalStore>,
     pub(crate) keys: KeyStore,
+    /// Looks up the names that the gateway itself calls.
+    pub(crate) resolver: GuardedResolver,
     pub(crate) budget: Budget,
     /// Certificates that the gateway orders itself.
     pub(crate) acme: Arc<Manager>,
@@ -68,15 +71,18 @@ impl Shared {
             config.server.max_connections.map_or_else(default_connections, |most| most as usize);
         let budget = Budget::new(limit);
         metrics.watch_budget(budget.clone(), limit);
+        let resolver = GuardedResolver::default();
+        resolver.go_by(plan::destinations(&config.server.destinations));
         Ok(Shared {
             metrics,
             log,
             log_format,
             logs: LogFiles::default(),
             rates: Arc::new(LocalStore::new(COUNTED_CALLERS)),
-            keys: KeyStore::new(None).map_err(|error| error.to_string())?,
+            keys: KeyStore::with_resolver(None, resolver.clone()).map_err(|error| error.to_string())?,
             budget,
-            acme: Arc::default(),
+            acme: Arc::new(Manager::new(resolver.clone())),
+            resolver,
             memory: Memory::default(),
             draining: watch::Sender::new(false),
             connections: Arc::new(Semaphore::new(max_connections)),

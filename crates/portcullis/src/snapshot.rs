@@ -13,7 +13,7 @@ use crate::tls::TlsPlan;
 use arc_swap::ArcSwap;
 use portcullis_config::{Config, ResponseHeaders};
 use portcullis_diag::{Diagnostics, SourceMap};
-use portcullis_http::{Fields, Tolerance, TrustedProxies};
+use portcullis_http::{DestinationPolicy, Fields, Tolerance, TrustedProxies};
 use portcullis_identity::{Moment, Provider};
 use portcullis_limits::AddressList;
 use portcullis_telemetry::{AccessLog, ListenerMetrics, RouteMetrics};
@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) admin: SocketAddr,
     pub(crate) via: String,
+    /// Where the names that the gateway itself calls may lead to.
+    pub(crate) destinations: DestinationPolicy,
     /// The field in which callers say how many milliseconds they wait, and upstreams are told.
     pub(crate) deadline_header: Option<Box<str>>,
     pub(crate) listeners: Vec<Arc<ListenerPlan>>,
@@ -320,6 +322,7 @@ impl Snapshot {
             memory_limit: config.server.memory_limit.map(portcullis_config::ByteSize::get),
             admin: config.admin.listen,
             via: config.server.name.clone(),
+            destinations: plan::destinations(&config.server.destinations),
             deadline_header: config.server.deadline_header.as_ref().map(|name| name.as_str().into()),
             listeners,
             trusted_proxies: plan::trusted_proxies(&config.server),
@@ -346,10 +349,11 @@ impl Snapshot {
         }
     }
 
-    /// Fetches the key sets that are not there yet, so that the first request need not wait for them, and sees to it that
+    /// Takes up where names may lead to, fetches the key sets that are not there yet, so that the first request need not wait for them, and sees to it that
     /// certificates are ordered.
     pub(crate) fn warm_up(&self) {
         let managed: Vec<_> = self.listeners.iter().filter_map(|listener| listener.acme.clone()).collect();
+        self.shared.resolver.go_by(self.destinations.clone());
         self.shared.acme.follow(&managed);
         for provider in &self.providers {
             let provider = provider.clone();

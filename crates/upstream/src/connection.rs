@@ -48,6 +48,9 @@ pub(crate) async fn lease(
             admission.report(endpoint, outcome, took);
         });
     let (wire, reused) = begun?;
+    if let Wire::Http2(_, generation) = &wire {
+        pool::enter(endpoint, *generation);
+    }
     Ok(Lease::new(wire, endpoint, group.keep, reused, in_flight, admission, began))
 }
 
@@ -132,19 +135,46 @@ async fn http2(group: &Group, endpoint: &Arc<Endpoint>) -> Result<(Connection, b
 }
 
 async fn open_shared(group: &Group, endpoint: &Arc<Endpoint>) -> Result<(Connection, bool), UpstreamFailure> {
-    let limit = group.connector.limit;
+    let (limit, supervision) = (group.connector.limit, &group.supervision);
+    // Where the opener waits for a place, whoever waits for the opener does so as well.
+    let pending = if pool::is_waited_for(endpoint) {
+        Some(
+            supervision
+                .lasting
+                .load
+                .take(Cap::Pending, &supervision.caps)
+                .ok_or(UpstreamFailure::Overflow)?,
+        )
+    } else {
+        None
+    };
     let opening = pool::opening(endpoint);
     let Ok(permit) = timeout(limit, opening.acquire()).await else {
-        return Err(UpstreamFailure::ConnectTimeout);
+        return Err(if pending.is_some() {
+            UpstreamFailure::Overflow
+        } else {
+            UpstreamFailure::ConnectTimeout
+        });
     };
+    drop(pending);
     if let Some(found) = shared(group, endpoint).await {
         return Ok((found, true));
     }
+    let waiting = pool::Waiting::new(endpoint);
+    let place = place(group, endpoint, false).await;
+    drop(waiting);
+    let slot = match place? {
+        Place::Free(slot) => slot.map(Arc::new),
+        // Only connections of HTTP/1 rest.
+        Place::Kept(_) => return Err(UpstreamFailure::Overflow),
+    };
+    let watched = slot.as_ref().map(Arc::downgrade).unwrap_or_default();
     let io = group.connector.open(endpoint).await?;
-    let connection =
-        timeout(limit, Http2Connection::open(io)).await.map_err(|_| UpstreamFailure::ConnectTimeout)??;
+    // It counts as long as it is open, also when no new exchange begins on it any more.
+    let opening = Http2Connection::open_with(io, (endpoint.gauge(Level::Open), slot));
+    let connection = timeout(limit, opening).await.map_err(|_| UpstreamFailure::ConnectTimeout)??;
     endpoint.note_connect();
-    let generation = pool::share(endpoint, &connection, group.keep.limit);
+    let generation = pool::share(endpoint, &connection, watched, group.keep.limit);
     drop(permit);
     Ok((Connection::Http2(connection, generation), false))
 }

@@ -243,7 +243,7 @@ pub struct EndpointStats {
     pub in_flight: usize,
     /// Connections that are open, idle ones among them.
     pub open: usize,
-    /// Connections that wait in a pool. HTTP/2 connections do not count.
+    /// Connections that wait in a pool, those of HTTP/2 that carry no exchange among them.
     pub idle: usize,
     /// Connections opened so far.
     pub connects: u64,

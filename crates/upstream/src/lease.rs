@@ -328,12 +328,17 @@ impl Drop for Lease {
             Some(ending) => self.admission.report(&self.endpoint, ending.so_far(), ending.took),
             None => self.report(Outcome::Cancelled),
         }
-        if let Wire::Http1(kept) = std::mem::replace(&mut self.wire, Wire::Spent)
-            && kept.connection.is_reusable()
-            && kept.uses < self.keep.uses
-            && self.keep.most > 0
-        {
-            pool::put(&self.endpoint, kept, self.keep.limit, self.keep.most);
+        match std::mem::replace(&mut self.wire, Wire::Spent) {
+            Wire::Http1(kept)
+                if kept.connection.is_reusable() && kept.uses < self.keep.uses && self.keep.most > 0 =>
+            {
+                pool::put(&self.endpoint, kept, self.keep.limit, self.keep.most);
+            }
+            Wire::Http2(call, generation) => {
+                drop(call);
+                pool::leave(&self.endpoint, generation);
+            }
+            _ => {}
         }
     }
 }

@@ -87,7 +87,10 @@ mod watch;
 pub use balance::{StickyKey, StickyToken, hash_key};
 pub use breaker::{BreakerSettings, BreakerState, SlidingWindow};
 pub use caps::{Cap, Caps};
-pub use discovery::{DiscoverySettings, DiscoverySource, DiscoveryStatus, IpFamily, LookupCounts};
+pub use discovery::{
+    DiscoverySettings, DiscoverySource, DiscoveryStatus, DocumentError, DocumentFormat, IpFamily,
+    LookupCounts, parse_endpoints,
+};
 pub use endpoint::EndpointStats;
 pub use health::check::{CheckKind, HealthCheckSettings};
 pub use health::{CheckPace, Health};

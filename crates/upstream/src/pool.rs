@@ -15,6 +15,9 @@ use tokio::sync::{Notify, Semaphore};
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long an HTTP/2 connection is used at least though others wait for its place.
+const TURN: Duration = Duration::from_millis(100);
+
 /// An HTTP/1 connection and how often it has served.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -43,8 +46,21 @@ struct Shared {
     connection: Http2Connection,
     generation: u64,
     idle_limit: Duration,
+    opened: Instant,
     used: Instant,
-    _open: Gauge,
+    /// Exchanges on it.
+    streams: usize,
+    /// Held while there are none.
+    idle: Option<Gauge>,
+    /// What it counts as under caps: it does so until it has ended, which may be after it was let go of here.
+    slot: Weak<Slot>,
+}
+
+impl Shared {
+    /// Whether requests of its upstream wait for a connection.
+    fn is_wanted(&self) -> bool {
+        self.slot.upgrade().is_some_and(|slot| slot.wanted().is_some())
+    }
 }
 
 /// What one endpoint has on this thread.
@@ -56,7 +72,7 @@ struct Shelf {
     opened: u64,
     /// Whoever opens the shared connection holds the one permit.
     opening: Arc<Semaphore>,
-    /// Requests of this thread that wait for a connection to rest.
+    /// Requests of this thread that wait for a connection to rest, or for the place of a shared one.
     waiting: usize,
 }
 
@@ -82,7 +98,8 @@ impl Shelf {
             resting.until > now && resting.kept.connection.is_quiet() && resting.kept.wanted().is_none()
         });
         self.shared.take_if(|shared| {
-            !shared.connection.is_open() || now.duration_since(shared.used) > shared.idle_limit
+            let is_unused = shared.streams == 0 && now.duration_since(shared.used) > shared.idle_limit;
+            !shared.connection.is_open() || is_unused
         });
         !self.resting.is_empty()
             || self.shared.is_some()
@@ -146,8 +163,14 @@ pub(crate) fn put(endpoint: &Arc<Endpoint>, kept: Kept, limit: Duration, most: u
 /// Closes what rests of an upstream's connections on this thread.
 pub(crate) fn close_resting(lasting: &Lasting) {
     let is_of = |resting: &Resting| resting.kept.slot.as_ref().is_some_and(|slot| slot.is_of(lasting));
+    let rests = |shared: &Shared| {
+        shared.streams == 0 && shared.slot.upgrade().is_some_and(|slot| slot.is_of(lasting))
+    };
     with(|pool| {
-        pool.shelves.values_mut().for_each(|shelf| shelf.resting.retain(|resting| !is_of(resting)));
+        for shelf in pool.shelves.values_mut() {
+            shelf.resting.retain(|resting| !is_of(resting));
+            shelf.shared.take_if(|shared| rests(shared));
+        }
     });
 }
 
@@ -167,10 +190,18 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The shared connection and its generation, if it is open.
+/// Whether requests of this thread wait for a connection to this endpoint.
+pub(crate) fn is_waited_for(endpoint: &Arc<Endpoint>) -> bool {
+    with_shelf(endpoint, |shelf| shelf.waiting > 0) == Some(true)
+}
+
+/// The shared connection and its generation, if it is open. One that had its turn, and that others wait for, is not begun on
+/// any more: it ends with its last exchange.
 pub(crate) fn shared(endpoint: &Arc<Endpoint>) -> Option<(Http2Connection, u64)> {
     with_shelf(endpoint, |shelf| {
-        shelf.shared.take_if(|shared| !shared.connection.is_open());
+        shelf.shared.take_if(|shared| {
+            !shared.connection.is_open() || (shared.is_wanted() && shared.opened.elapsed() > TURN)
+        });
         let shared = shelf.shared.as_mut()?;
         shared.used = Instant::now();
         Some((shared.connection.clone(), shared.generation))
@@ -184,20 +215,66 @@ pub(crate) fn opening(endpoint: &Arc<Endpoint>) -> Arc<Semaphore> {
 }
 
 /// Makes a connection the shared one; returns its generation.
-pub(crate) fn share(endpoint: &Arc<Endpoint>, connection: &Http2Connection, idle_limit: Duration) -> u64 {
+pub(crate) fn share(
+    endpoint: &Arc<Endpoint>,
+    connection: &Http2Connection,
+    slot: Weak<Slot>,
+    idle_limit: Duration,
+) -> u64 {
+    let now = Instant::now();
     let generation = with_shelf(endpoint, |shelf| {
         shelf.opened += 1;
         shelf.shared = Some(Shared {
             connection: connection.clone(),
             generation: shelf.opened,
             idle_limit,
-            used: Instant::now(),
-            _open: endpoint.gauge(Level::Open),
+            opened: now,
+            used: now,
+            streams: 0,
+            idle: None,
+            slot,
         });
         shelf.opened
     });
     keep_swept();
     generation.unwrap_or_default()
+}
+
+/// An exchange begins on the connection of this generation.
+pub(crate) fn enter(endpoint: &Arc<Endpoint>, generation: u64) {
+    with_shared(endpoint, generation, |shared| {
+        shared.streams += 1;
+        shared.idle = None;
+    });
+}
+
+/// An exchange on the connection of this generation has ended. With the last one it rests, or goes where it is in the way of
+/// others that wait for a place.
+pub(crate) fn leave(endpoint: &Arc<Endpoint>, generation: u64) {
+    let is_in_the_way = with_shared(endpoint, generation, |shared| {
+        shared.streams = shared.streams.saturating_sub(1);
+        if shared.streams > 0 {
+            return false;
+        }
+        shared.used = Instant::now();
+        shared.idle = Some(endpoint.gauge(Level::Idle));
+        shared.is_wanted()
+    });
+    if is_in_the_way == Some(true) {
+        unshare(endpoint, generation);
+    }
+}
+
+fn with_shared<T>(
+    endpoint: &Arc<Endpoint>,
+    generation: u64,
+    work: impl FnOnce(&mut Shared) -> T,
+) -> Option<T> {
+    with(|pool| {
+        let shared = pool.shelves.get_mut(&endpoint.id)?.shared.as_mut();
+        shared.filter(|shared| shared.generation == generation).map(work)
+    })
+    .flatten()
 }
 
 /// Takes no new exchange to the shared connection of this generation. Those under way go on.

@@ -3,7 +3,7 @@
 use crate::caps::Taken;
 use crate::endpoint::Endpoint;
 use crate::lease::{Lease, Outgoing};
-use crate::outbound::{Outbound, Outcome, Trail};
+use crate::outbound::{Outbound, Outcome, Trail, Try};
 use crate::retry::{Course, Facts, Hedge, Verdict};
 use crate::supervision::Admission;
 use crate::{Upstream, connection};
@@ -285,7 +285,7 @@ impl Upstream {
         let early = tokio::select! {
             biased;
             ended = &mut one => Some(ended),
-            () = sleep(hedge.delay) => None,
+            () = wait(hedge.delay(|| self.group.latencies())) => None,
         };
         let second = if early.is_some() { None } else { self.second(request.outbound, &[first.id]) };
         let (attempt, head) = if let Some((second, admission, _taken)) = second {
@@ -319,11 +319,27 @@ impl Upstream {
             asked.note(&first, ended.0.outcome);
             ended
         };
+        if let Hedge::Percentile { .. } = hedge {
+            trail.tries().iter().skip(first_at).for_each(|one| self.note_latency(one));
+        }
         *answer = head;
         if self.is_good(&attempt) {
             return attempt.result();
         }
         self.again(attempt, asked, request, answer, trail).await
+    }
+
+    /// A try that was given up, or came to no answer in its time, took at least that long. One that failed at once says
+    /// nothing of how long answers take.
+    fn note_latency(&self, one: &Try) {
+        if let Some(
+            Outcome::Answered { .. }
+            | Outcome::Cancelled
+            | Outcome::Failed(UpstreamFailure::ResponseTimeout | UpstreamFailure::TryTimeout),
+        ) = one.outcome
+        {
+            self.group.latencies().note(one.duration);
+        }
     }
 
     /// One try, with an answer's head of its own.
@@ -360,6 +376,14 @@ async fn transact(
 ) -> Result<(), UpstreamFailure> {
     let mut outgoing = Outgoing::new(body);
     std::future::poll_fn(|cx| lease.poll_transact(cx, &mut outgoing, answer)).await
+}
+
+/// Waits for so long, or without end.
+async fn wait(delay: Option<Duration>) {
+    match delay {
+        Some(delay) => sleep(delay).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How long an answer asks to be left alone (RFC 9110 §10.2.3).

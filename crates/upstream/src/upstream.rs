@@ -8,7 +8,7 @@ use crate::discovery::Discovery;
 use crate::endpoint::{Counters, Endpoint, Gauge, Level};
 use crate::lease::Keep;
 use crate::members::{Members, Terms};
-use crate::retry::Budget;
+use crate::retry::{Budget, Latencies};
 use crate::supervision::{Admission, Supervision};
 use crate::{
     Balance, DiscoveryStatus, EndpointSettings, EndpointStats, LookupCounts, Protocol, RetryPolicy,
@@ -19,8 +19,8 @@ use arc_swap::ArcSwap;
 use portcullis_http::UpstreamFailure;
 use portcullis_wire::client::ClientSettings;
 use smallvec::SmallVec;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -53,6 +53,8 @@ pub(crate) struct Group {
     pub(crate) keep: Keep,
     pub(crate) supervision: Supervision,
     budget: Arc<Budget>,
+    /// What hedging by percentiles goes by; empty where nothing does.
+    latencies: Arc<OnceLock<Latencies>>,
 }
 
 /// Endpoints that may refuse a call before it is given up.
@@ -72,6 +74,11 @@ impl Group {
         let taken = self.supervision.lasting.load.take(Cap::Retries, &self.supervision.caps)?;
         let tries = self.members.load().iter().map(|endpoint| endpoint.tries()).sum();
         self.budget.withdraw(policy.budget, Instant::now(), tries).then_some(taken)
+    }
+
+    /// How long its endpoints take to answer.
+    pub(crate) fn latencies(&self) -> &Latencies {
+        self.latencies.get_or_init(Latencies::default)
     }
 
     /// Counts an exchange as under way until the answer is dropped.
@@ -239,6 +246,7 @@ impl Upstream {
             supervision,
             budget: previous
                 .map_or_else(|| Arc::new(Budget::new(Instant::now())), |group| Arc::clone(&group.budget)),
+            latencies: previous.map(|group| Arc::clone(&group.latencies)).unwrap_or_default(),
         };
         group.join(&group.members(), known.is_some_and(|known| known.iter().next().is_some()));
         let (client, retry) = (Arc::new(settings.client), Arc::new(settings.retry));

@@ -12,7 +12,7 @@ use crate::value::Timeout;
 #[serde(default, deny_unknown_fields)]
 pub struct CircuitBreaker {
     /// Connections to all endpoints together, idle ones among them. Beyond, a request waits for one, as long as connecting
-    /// may take. HTTP/2 has one connection for each endpoint and thread, which are not counted.
+    /// may take. HTTP/2 needs one for each endpoint and thread: with fewer, threads wait for each other.
     #[schemars(range(min = 1))]
     pub max_connections: Option<u32>,
     /// Requests that may wait for a connection.

@@ -42,6 +42,11 @@ pub struct Retry {
     /// A request that is idempotent, or as good, goes to a second endpoint as well when the first has not answered for so
     /// long. The first good answer counts, the other exchange is given up. It is a repetition of the budget's.
     pub hedge_delay: Option<Timeout>,
+    /// The second endpoint is asked when the first has not answered within the time in which so many percent of the
+    /// upstream's latest answers to such requests came ("The Tail at Scale"). `hedge_delay` is the least that is waited then,
+    /// and what is waited until a hundred answers are known; without it nothing is hedged until then.
+    #[schemars(range(min = 50, max = 99))]
+    pub hedge_percentile: Option<u8>,
 }
 
 impl Default for Retry {
@@ -59,6 +64,7 @@ impl Default for Retry {
             budget: Share::from_percent(10),
             budget_min_per_second: 3,
             hedge_delay: None,
+            hedge_percentile: None,
         }
     }
 }
@@ -103,6 +109,10 @@ pub struct RouteRetry {
     /// A request that is idempotent, or as good, goes to a second endpoint as well when the first has not answered for so
     /// long.
     pub hedge_delay: Option<Timeout>,
+    /// The second endpoint is asked when the first has not answered within the time in which so many percent of the
+    /// upstream's latest answers came.
+    #[schemars(range(min = 50, max = 99))]
+    pub hedge_percentile: Option<u8>,
 }
 
 impl RouteRetry {
@@ -117,6 +127,7 @@ impl RouteRetry {
             idempotency_key: self.idempotency_key.unwrap_or(upstream.idempotency_key),
             per_try_timeout: self.per_try_timeout.or(upstream.per_try_timeout),
             hedge_delay: self.hedge_delay.or(upstream.hedge_delay),
+            hedge_percentile: self.hedge_percentile.or(upstream.hedge_percentile),
             ..upstream.clone()
         }
     }

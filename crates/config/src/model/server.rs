@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Destinations;
 use crate::value::{ByteSize, Cidr, Duration, HeaderName};
 
 /// The process.
@@ -52,6 +53,9 @@ pub struct Server {
     /// with 504 when they are over, or when the route's `timeouts.total` is. Upstreams are told in the same header what is
     /// left, anew with each try. Without it nobody is asked and nobody told. Routes with `grpc` heed `grpc-timeout` anyhow.
     pub deadline_header: Option<HeaderName>,
+    /// Which addresses the gateway connects to for itself, where names decide: those in `jwks_url` and
+    /// `acme.directory_url`, and whatever an ACME directory refers to. Upstreams have `destinations` of their own.
+    pub destinations: Destinations,
 }
 
 impl Default for Server {
@@ -69,6 +73,7 @@ impl Default for Server {
             max_connections: None,
             memory_limit: None,
             deadline_header: None,
+            destinations: Destinations::default(),
         }
     }
 }

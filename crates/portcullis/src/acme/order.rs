@@ -117,7 +117,8 @@ pub(super) async fn account(managed: &Managed, manager: &Manager) -> Result<Acco
     let settings = &managed.settings;
     let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();
     let https = || {
-        Https::new(settings.authorities.as_deref()).map(|https| Account::builder_with_http(Box::new(https)))
+        Https::new(&settings.directory_url, settings.authorities.as_deref(), &manager.resolver)
+            .map(|https| Account::builder_with_http(Box::new(https)))
     };
     if let Some(stored) = managed.storage.read_account() {
         match serde_json::from_slice::<Stored<AccountCredentials>>(&stored) {

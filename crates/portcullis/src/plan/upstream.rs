@@ -128,7 +128,15 @@ pub(super) fn retry(retry: &config::Retry) -> RetryPolicy {
             ratio: f64::from(retry.budget.parts()) / f64::from(config::Share::WHOLE),
             min_per_second: retry.budget_min_per_second,
         },
-        hedge: retry.hedge_delay.map(|delay| Hedge { delay: delay.get() }),
+        hedge: hedge(retry),
+    }
+}
+
+fn hedge(retry: &config::Retry) -> Option<Hedge> {
+    let delay = retry.hedge_delay.map(config::Timeout::get);
+    match retry.hedge_percentile {
+        Some(percent) => Some(Hedge::Percentile { percent, least: delay }),
+        None => delay.map(Hedge::After),
     }
 }
 
@@ -239,7 +247,8 @@ fn discovery(config: &Config, discovery: &config::Discovery) -> Result<Discovery
     })
 }
 
-fn destinations(destinations: &config::Destinations) -> DestinationPolicy {
+/// Where names may lead to.
+pub(crate) fn destinations(destinations: &config::Destinations) -> DestinationPolicy {
     let networks = |list: &[config::Cidr]| list.iter().map(|network| network.get()).collect::<Vec<_>>();
     DestinationPolicy::new(networks(&destinations.allow), networks(&destinations.deny), destinations.private)
 }

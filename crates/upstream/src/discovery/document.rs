@@ -19,19 +19,24 @@ use std::num::NonZeroU16;
 /// Endpoints that one file may hold.
 const MAX_ENDPOINTS: usize = 65_536;
 
-/// What a file is written in.
+/// What a file of endpoints is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum DocumentFormat {
+    /// JSON (RFC 8259).
     Json,
+    /// TOML.
     Toml,
 }
 
-/// Why a text is no list of endpoints, and where: line and column from 1.
+/// Why a text is no list of endpoints, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DocumentError {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
-    pub(crate) message: String,
+pub struct DocumentError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
 }
 
 impl fmt::Display for DocumentError {
@@ -40,12 +45,15 @@ impl fmt::Display for DocumentError {
     }
 }
 
-/// Reads a text: the endpoints in the order in which they stand.
-pub(crate) fn parse(text: &str, format: Format) -> Result<Vec<EndpointSettings>, DocumentError> {
+/// Reads the text of a file of endpoints, as discovery by files has it: the endpoints in the order in which they stand.
+///
+/// # Errors
+/// [`DocumentError`] where it is none.
+pub fn parse_endpoints(text: &str, format: DocumentFormat) -> Result<Vec<EndpointSettings>, DocumentError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Document(entries) = match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| json_error(&error))?,
-        Format::Toml => toml::from_str(text).map_err(|error| {
+        DocumentFormat::Json => serde_json::from_str(text).map_err(|error| json_error(&error))?,
+        DocumentFormat::Toml => toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(text.len(), |span| span.start);
             error_at(text, at, error.message())
         })?,
@@ -238,8 +246,8 @@ mod tests {
 
     type Read = Result<Vec<(String, u32, u32)>, (usize, usize, String)>;
 
-    fn read(text: &str, format: Format) -> Read {
-        match parse(text, format) {
+    fn read(text: &str, format: DocumentFormat) -> Read {
+        match parse_endpoints(text, format) {
             Ok(list) => Ok(list.iter().map(|one| (one.address(), one.weight, one.priority)).collect()),
             Err(DocumentError { line, column, message }) => Err((line, column, message)),
         }
@@ -254,22 +262,24 @@ mod tests {
         ]);
         let list = r#"["10.0.0.1:8080", {"address": "[fd00:0::1]:8080", "weight": 2, "priority": 1},
             {"address": "Catalogue.internal:80", "weight": 65535}]"#;
-        assert_eq!(read(list, Format::Json), expected);
-        assert_eq!(read(&format!("\u{feff}{{\"endpoints\": {list}}}\n"), Format::Json), expected);
+        assert_eq!(read(list, DocumentFormat::Json), expected);
+        assert_eq!(read(&format!("\u{feff}{{\"endpoints\": {list}}}\n"), DocumentFormat::Json), expected);
         let toml = r#"
             endpoints = ["10.0.0.1:8080", { address = "[fd00:0::1]:8080", weight = 2, priority = 1 },
                 { address = "Catalogue.internal:80", weight = 65535 }]
         "#;
-        assert_eq!(read(toml, Format::Toml), expected);
+        assert_eq!(read(toml, DocumentFormat::Toml), expected);
         let tables = "[[endpoints]]\naddress = \"10.0.0.1:8080\"\n[[endpoints]]\naddress = \"[fd00::1]:8080\"\nweight = 2\npriority = 1\n[[endpoints]]\naddress = \"catalogue.internal:80\"\nweight = 65535\n";
-        assert_eq!(read(tables, Format::Toml), expected);
+        assert_eq!(read(tables, DocumentFormat::Toml), expected);
     }
 
     #[test]
     fn nothing_is_a_list_too() {
-        for (text, format) in
-            [("[]", Format::Json), (r#"{"endpoints":[]}"#, Format::Json), ("endpoints = []", Format::Toml)]
-        {
+        for (text, format) in [
+            ("[]", DocumentFormat::Json),
+            (r#"{"endpoints":[]}"#, DocumentFormat::Json),
+            ("endpoints = []", DocumentFormat::Toml),
+        ] {
             assert_eq!(read(text, format), Ok(vec![]), "{text}");
         }
     }
@@ -277,41 +287,41 @@ mod tests {
     #[test]
     fn errors_say_where_and_what() {
         for (text, format, line, column, message) in [
-            ("", Format::Json, 1, 1, "EOF while parsing a value"),
-            ("", Format::Toml, 1, 1, "missing field `endpoints`"),
+            ("", DocumentFormat::Json, 1, 1, "EOF while parsing a value"),
+            ("", DocumentFormat::Toml, 1, 1, "missing field `endpoints`"),
             (
                 "{\"endpoints\": [\n  \"10.0.0.1\"\n]}",
-                Format::Json,
+                DocumentFormat::Json,
                 2,
                 12,
                 "`10.0.0.1` is not an address of an endpoint: it has no port",
             ),
             (
                 "[\n{\"address\": \"a:1\",\n \"share\": 2}]",
-                Format::Json,
+                DocumentFormat::Json,
                 3,
                 8,
                 "unknown field `share`, expected one of `address`, `weight`, `priority`",
             ),
             (
                 "[{\"address\": \"a:1\", \"weight\": 0}]",
-                Format::Json,
+                DocumentFormat::Json,
                 1,
                 31,
                 "invalid value: integer `0`, expected a nonzero u16",
             ),
-            ("[\"a:1\", \"b:1\",\n  \"a:1\"]", Format::Json, 2, 3, "the endpoint a:1 stands twice"),
+            ("[\"a:1\", \"b:1\",\n  \"a:1\"]", DocumentFormat::Json, 2, 3, "the endpoint a:1 stands twice"),
             (
                 "endpoints = [\n  \"a:1\",\n  \"a:70000\",\n]",
-                Format::Toml,
+                DocumentFormat::Toml,
                 3,
                 3,
                 "`a:70000` is not an address of an endpoint: the port",
             ),
-            ("endpoints = [\n  \"a:1\"", Format::Toml, 2, 8, "unclosed array"),
-            ("[1]", Format::Json, 1, 2, "invalid type: integer `1`, expected an address, or a table"),
-            ("7", Format::Json, 1, 1, "invalid type: integer `7`, expected a list of endpoints"),
-            ("{\"endpoints\": [\"a:1\"", Format::Json, 1, 20, "EOF while parsing a list"),
+            ("endpoints = [\n  \"a:1\"", DocumentFormat::Toml, 2, 8, "unclosed array"),
+            ("[1]", DocumentFormat::Json, 1, 2, "invalid type: integer `1`, expected an address, or a table"),
+            ("7", DocumentFormat::Json, 1, 1, "invalid type: integer `7`, expected a list of endpoints"),
+            ("{\"endpoints\": [\"a:1\"", DocumentFormat::Json, 1, 20, "EOF while parsing a list"),
         ] {
             let (at, by, said) = read(text, format).unwrap_err();
             assert!(said.starts_with(message), "{text}: {said}");
@@ -338,19 +348,22 @@ mod tests {
             "http://a",
         ] {
             let text = serde_json::json!([format!("{host}:80")]).to_string();
-            let (.., message) = read(&text, Format::Json).unwrap_err();
+            let (.., message) = read(&text, DocumentFormat::Json).unwrap_err();
             assert!(message.contains("is not an address of an endpoint"), "{host}: {message}");
         }
         for address in ["a:0", "10.0.0.1:0", "[::1]:0", "a:+1", "a:", "a", "a:65536"] {
-            assert!(read(&serde_json::json!([address]).to_string(), Format::Json).is_err(), "{address}");
+            assert!(
+                read(&serde_json::json!([address]).to_string(), DocumentFormat::Json).is_err(),
+                "{address}"
+            );
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_or_refused_with_a_place_in_it(text in "[\\[\\]{}\":,a-z0-9.\n= ]{0,60}") {
-            for format in [Format::Json, Format::Toml] {
-                if let Err(error) = parse(&text, format) {
+            for format in [DocumentFormat::Json, DocumentFormat::Toml] {
+                if let Err(error) = parse_endpoints(&text, format) {
                     prop_assert!(error.line >= 1 && error.line <= text.matches('\n').count() + 1, "{:?}", error);
                     prop_assert!(error.column >= 1, "{:?}", error);
                 }
@@ -363,7 +376,7 @@ mod tests {
                 let address = SocketAddr::from((*ip, *port)).to_string();
                 serde_json::json!({"address": address, "weight": weight, "priority": priority})
             }).collect();
-            let found = parse(&serde_json::Value::from(entries).to_string(), Format::Json).unwrap();
+            let found = parse_endpoints(&serde_json::Value::from(entries).to_string(), DocumentFormat::Json).unwrap();
             prop_assert_eq!(found.len(), list.len());
             for (endpoint, ((ip, port), (weight, priority))) in found.iter().zip(&list) {
                 prop_assert_eq!(endpoint.address(), SocketAddr::from((*ip, *port)).to_string());

@@ -4,7 +4,7 @@
 //! files are replaced, by renaming, by links (`..data`, as Kubernetes mounts them), by a folder that comes and goes,
 //! on every file system; notifications know some of these on some of them.
 
-use super::document::{self, Format};
+use super::document::{DocumentFormat, parse_endpoints};
 use crate::EndpointSettings;
 use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -45,7 +45,7 @@ impl Stamp {
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointFile {
     path: PathBuf,
-    format: Format,
+    format: DocumentFormat,
     /// What was read last; `None` where it could not be.
     stamp: Option<Stamp>,
     digest: Option<u64>,
@@ -60,7 +60,7 @@ impl EndpointFile {
     /// JSON, unless the name ends in `.toml`.
     pub(crate) fn new(path: PathBuf) -> Self {
         let toml = path.extension().is_some_and(|extension| extension == "toml");
-        let format = if toml { Format::Toml } else { Format::Json };
+        let format = if toml { DocumentFormat::Toml } else { DocumentFormat::Json };
         EndpointFile { path, format, stamp: None, digest: None, problem: None }
     }
 
@@ -71,7 +71,7 @@ impl EndpointFile {
             Ok(Some(text)) => {
                 self.problem = None;
                 Some(
-                    document::parse(&text, self.format)
+                    parse_endpoints(&text, self.format)
                         .map_err(|error| format!("{}:{error}", self.path.display())),
                 )
             }

@@ -14,6 +14,7 @@ mod settings;
 mod slot;
 mod srv;
 
+pub use document::{DocumentError, DocumentFormat, parse_endpoints};
 pub use settings::{DiscoverySettings, DiscoverySource, DiscoveryStatus, IpFamily, LookupCounts};
 
 use crate::{EndpointSettings, SettingsError, TlsSettings};

@@ -13,6 +13,7 @@
 mod backoff;
 mod budget;
 mod course;
+mod latencies;
 mod policy;
 
 pub use backoff::Backoff;
@@ -22,3 +23,4 @@ pub use policy::{Conditions, Hedge, RetryOn, RetryPolicy};
 
 pub(crate) use budget::Budget;
 pub(crate) use course::{Course, Facts, Verdict};
+pub(crate) use latencies::Latencies;

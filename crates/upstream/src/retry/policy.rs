@@ -1,6 +1,6 @@
 //! What an upstream, or a route of it, says about repeating requests.
 
-use super::{Backoff, BudgetSettings};
+use super::{Backoff, BudgetSettings, Latencies};
 use crate::Outcome;
 use portcullis_http::{Method, RequestHead, UpstreamFailure};
 use std::time::Duration;
@@ -41,9 +41,29 @@ impl FromIterator<RetryOn> for Conditions {
 
 /// When a request is sent to a second endpoint while the first has not answered: the first answer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hedge {
-    /// How long the first endpoint is waited for.
-    pub delay: Duration,
+pub enum Hedge {
+    /// After this time.
+    After(Duration),
+    /// After the time within which most of the upstream's latest answers came.
+    Percentile {
+        /// How many of them, in percent.
+        percent: u8,
+        /// Never sooner than that, and after that while too few answers came to know. Without it none are sent then.
+        least: Option<Duration>,
+    },
+}
+
+impl Hedge {
+    /// How long the first endpoint is waited for; `None` for as long as it takes. `latencies` are the upstream's.
+    pub(crate) fn delay<'a>(self, latencies: impl FnOnce() -> &'a Latencies) -> Option<Duration> {
+        match self {
+            Hedge::After(delay) => Some(delay),
+            Hedge::Percentile { percent, least } => {
+                // `None` is less than any time.
+                latencies().percentile(percent).max(least)
+            }
+        }
+    }
 }
 
 /// How requests are repeated.
@@ -139,4 +159,24 @@ pub(super) enum Done {
     Nothing,
     /// Nobody knows.
     Maybe,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_has_a_floor_and_needs_answers() {
+        let ms = Duration::from_millis;
+        let latencies = Latencies::default();
+        let after = |least: Option<u64>| Hedge::Percentile { percent: 95, least: least.map(ms) };
+        assert_eq!(after(None).delay(|| &latencies), None);
+        assert_eq!(after(Some(20)).delay(|| &latencies), Some(ms(20)));
+        (0..1000).for_each(|_| latencies.note(ms(10)));
+        assert_eq!(after(Some(20)).delay(|| &latencies), Some(ms(20)));
+        let delay = after(Some(1)).delay(|| &latencies).unwrap();
+        assert!((ms(10)..ms(12)).contains(&delay), "{delay:?}");
+        assert_eq!(after(None).delay(|| &latencies), Some(delay));
+        assert_eq!(Hedge::After(ms(5)).delay(|| &latencies), Some(ms(5)));
+    }
 }

@@ -7,12 +7,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_http::{ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, H2Origin, Origin};
-use portcullis_upstream::{Outbound, Protocol, Trail, Upstream};
+use portcullis_upstream::{Caps, Outbound, Protocol, Trail, Upstream};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn to_http2(address: SocketAddr) -> Upstream {
     let mut settings = settings(&[address]);
@@ -176,4 +176,84 @@ async fn an_unused_connection_is_closed() {
     eventually("an unused connection is closed", || stats(&upstream).open == 0).await;
     get(&upstream).await.unwrap();
     assert_eq!(origin.connections(), 2);
+}
+
+/// Two origins of which an upstream may have so many connections.
+fn capped(most: u32, pending: Option<u32>) -> ([H2Origin; 2], Upstream) {
+    let origins = [0, 1].map(|_| http2_origin(None, |_| http::Response::new(Bytes::from_static(b"x"))));
+    let mut settings = settings(&origins.each_ref().map(H2Origin::address));
+    settings.protocol = Protocol::Http2;
+    settings.retry.attempts = 1;
+    settings.circuit_breaker.caps =
+        Caps { max_connections: Some(most), max_pending_requests: pending, ..Caps::default() };
+    (origins, upstream(settings))
+}
+
+fn levels(upstream: &Upstream) -> (usize, usize) {
+    let stats = upstream.stats();
+    (stats.iter().map(|one| one.open).sum(), stats.iter().map(|one| one.idle).sum())
+}
+
+#[tokio::test]
+async fn its_connections_are_counted_and_rest() {
+    let (origins, upstream) = capped(1, None);
+    let mut answer = ResponseHead::default();
+    let (head, mut trail) = (request("GET", "/"), Trail::default());
+    let lease = upstream.send(&Outbound::new(&head), None, &mut answer, &mut trail).await.unwrap();
+    assert_eq!(levels(&upstream), (1, 0), "it is busy");
+    drop(lease);
+    assert_eq!(levels(&upstream), (1, 1), "it rests");
+    // The other endpoint's turn: there may be one connection only, so the one that rests goes.
+    for _ in 0..6 {
+        get(&upstream).await.unwrap();
+        assert_eq!(levels(&upstream).0, 1);
+    }
+    assert_eq!(origins.each_ref().map(H2Origin::connections).iter().sum::<usize>(), 7);
+}
+
+#[tokio::test]
+async fn who_finds_all_busy_waits_or_is_refused() {
+    for (pending, outcome) in [(Some(0), Err(UpstreamFailure::Overflow)), (None, Ok((200, b"x".to_vec())))] {
+        let (_origins, upstream) = capped(1, pending);
+        let mut answer = ResponseHead::default();
+        let (head, mut trail) = (request("GET", "/"), Trail::default());
+        let lease = upstream.send(&Outbound::new(&head), None, &mut answer, &mut trail).await.unwrap();
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(lease);
+        };
+        let (found, ()) = tokio::join!(get(&upstream), release);
+        assert_eq!(found, outcome);
+    }
+}
+
+#[test]
+fn threads_take_turns_where_there_are_too_few() {
+    let (_origins, upstream) = capped(1, None);
+    let (began, over) = (Instant::now(), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        for _ in 0..20 {
+                            // Several at once, so that the connection is hardly ever without one.
+                            let (one, two) = tokio::join!(get(&upstream), get(&upstream));
+                            one.and(two).unwrap();
+                        }
+                    });
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                assert!(levels(&upstream).0 <= 1);
+                std::thread::yield_now();
+            }
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        over.store(true, Ordering::SeqCst);
+    });
+    assert!(began.elapsed() < PATIENCE);
 }

@@ -303,7 +303,7 @@ async fn refused_streams_are_for_anybody() {
 
 #[tokio::test]
 async fn the_quicker_of_two_answers_counts() {
-    let hedged = || RetryPolicy { hedge: Some(Hedge { delay: SHORT }), ..policy() };
+    let hedged = || RetryPolicy { hedge: Some(Hedge::After(SHORT)), ..policy() };
     let (slow, good, upstream) = bad_and_good(Answer::hang(), hedged());
     let (result, trail) = ask(&upstream, "GET", None).await;
     assert_eq!(result, Ok(200));
@@ -324,7 +324,7 @@ async fn the_first_is_still_waited_for() {
     let late = Origin::answering(Answer::ok("late").after(SHORT * 4));
     let bad = Origin::answering(Answer::status(503).body("no"));
     let mut settings = settings(&[late.address(), bad.address()]);
-    settings.retry = RetryPolicy { hedge: Some(Hedge { delay: SHORT }), ..policy() };
+    settings.retry = RetryPolicy { hedge: Some(Hedge::After(SHORT)), ..policy() };
     let (result, trail) = ask(&upstream(settings), "GET", None).await;
     assert_eq!(
         result,
@@ -335,6 +335,34 @@ async fn the_first_is_still_waited_for() {
     // And both may fail.
     let dead = [free_port(), free_port()];
     let mut settings = crate::support::settings(&dead);
-    settings.retry = RetryPolicy { hedge: Some(Hedge { delay: SHORT }), ..policy() };
+    settings.retry = RetryPolicy { hedge: Some(Hedge::After(SHORT)), ..policy() };
     assert_eq!(ask(&upstream(settings), "GET", None).await.0, Err(UpstreamFailure::Connect));
+}
+
+#[tokio::test]
+async fn a_hedge_comes_after_what_answers_mostly_take() {
+    let hangs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let sick = std::sync::Arc::clone(&hangs);
+    let first = Origin::start(move |_| match sick.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Answer::hang(),
+        false => Answer::ok("x"),
+    });
+    let second = Origin::answering(Answer::ok("x"));
+    let mut settings = settings(&[first.address(), second.address()]);
+    let hedge = Hedge::Percentile { percent: 95, least: None };
+    settings.retry = RetryPolicy { hedge: Some(hedge), ..policy() };
+    let upstream = upstream(settings);
+    let hedges = |trail: &Trail| trail.tries().iter().filter(|one| one.hedge).count();
+    for _ in 0..100 {
+        let (result, trail) = ask(&upstream, "GET", None).await;
+        assert_eq!((result, hedges(&trail)), (Ok(200), 0), "nothing is known yet");
+    }
+    hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut hedged = 0;
+    for _ in 0..4 {
+        let (result, trail) = ask(&upstream, "GET", None).await;
+        assert_eq!(result, Ok(200), "{trail:?}");
+        hedged += hedges(&trail);
+    }
+    assert!(hedged >= 2, "every second one begins where it hangs: {hedged}");
 }

@@ -40,6 +40,14 @@ impl Http2Connection {
     /// # Errors
     /// [`UpstreamFailure::Protocol`] when the other side does not speak HTTP/2.
     pub async fn open(io: IoStream) -> Result<Self, UpstreamFailure> {
+        Self::open_with(io, ()).await
+    }
+
+    /// The same; `held` is dropped when the connection has ended.
+    ///
+    /// # Errors
+    /// As [`Http2Connection::open`].
+    pub async fn open_with(io: IoStream, held: impl Send + 'static) -> Result<Self, UpstreamFailure> {
         let scheme = if matches!(io, IoStream::Tls(_)) { "https" } else { "http" };
         let heard = Arc::default();
         let (sender, connection) = Builder::new(TokioExecutor::new())
@@ -53,6 +61,7 @@ impl Http2Connection {
         tokio::spawn(async move {
             // Its end shows at the requests that it carried.
             let _ = connection.await;
+            drop(held);
         });
         Ok(Http2Connection { sender, heard, scheme })
     }
