@@ -153,6 +153,9 @@ impl Lease {
     /// Counts under no cap any more: another try of its request takes its place, and its answer, if it is read at all, is
     /// the last of it.
     pub(crate) fn leave(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            self.admission.report(&self.endpoint, ending.so_far(), ending.took);
+        }
         self.admission = Admission::default();
     }
 

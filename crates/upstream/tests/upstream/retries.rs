@@ -5,9 +5,10 @@ use bytes::Bytes;
 use portcullis_http::{Method, ResponseHead, UpstreamFailure};
 use portcullis_testkit::{Answer, FrameOrigin, Origin, free_port};
 use portcullis_upstream::{
-    Backoff, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome, OutlierSettings,
-    Protocol, RetryOn, RetryPolicy, Trail, Upstream,
+    Backoff, BreakerSettings, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome,
+    OutlierSettings, Protocol, RetryOn, RetryPolicy, SlidingWindow, Trail, Upstream,
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(150);
@@ -138,6 +139,27 @@ async fn a_repetition_takes_the_place_of_the_try_before_it() {
     let waiting = tokio::time::timeout(SHORT, ask(&full, "GET", None));
     let (hung, (result, _)) = tokio::join!(waiting, ask(&full, "GET", None));
     assert_eq!((hung.is_err(), result), (true, Ok(503)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_since_there_is_another_try_counts_as_what_it_was() {
+    let turn = AtomicUsize::new(0);
+    let origin = Origin::start(move |_| match turn.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => Answer::status(409).body("no"),
+        _ => Answer::status(500).body("worse"),
+    });
+    let mut settings = settings(&[origin.address()]);
+    settings.retry = RetryPolicy { status_codes: vec![409], ..policy() };
+    settings.circuit_breaker.breaker = Some(BreakerSettings {
+        failure_rate_threshold: Some(100),
+        sliding_window: SlidingWindow::CountBased(2),
+        minimum_number_of_calls: 2,
+        ..BreakerSettings::default()
+    });
+    let upstream = upstream(settings);
+    for _ in 0..4 {
+        assert_eq!(ask(&upstream, "GET", None).await.0, Ok(500), "half of all tries are well");
+    }
 }
 
 #[tokio::test]
