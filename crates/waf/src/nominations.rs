@@ -42,7 +42,8 @@ pub(crate) struct Question {
 pub(crate) struct Part {
     /// The part, as in [`Var::parts`].
     pub(crate) var: Var,
-    /// Whether values of it are likely to come again. Bodies are not.
+    /// Whether values of it are likely to come again. Bodies are not: they are not remembered, but as they may be long, it
+    /// is put off to look at them until the first rule that wants it.
     pub(crate) recurs: bool,
     pub(crate) forms: Box<[Form]>,
 }
@@ -60,6 +61,12 @@ pub(crate) struct Form {
 }
 
 impl Form {
+    /// All questions about the form.
+    pub(crate) fn questions(&self) -> impl Iterator<Item = u32> {
+        let by_pattern = self.by_pattern.iter().map(|(_, question)| *question);
+        by_pattern.chain(self.others.iter().map(|(_, question)| *question))
+    }
+
     /// The questions that a pattern's match answers.
     pub(crate) fn questions_of(&self, pattern: PatternId) -> impl Iterator<Item = u32> {
         let start = self.by_pattern.partition_point(|(id, _)| *id < pattern);
@@ -120,10 +127,7 @@ impl Nominations {
             question.is_some_and(|question| has(places, question.place as usize))
         };
         for (number, part) in self.parts.iter().enumerate() {
-            let by_pattern =
-                part.forms.iter().flat_map(|form| &form.by_pattern).map(|(_, question)| *question);
-            let others = part.forms.iter().flat_map(|form| &form.others).map(|(_, question)| *question);
-            if by_pattern.chain(others).any(is_of) {
+            if part.forms.iter().flat_map(Form::questions).any(is_of) {
                 set(&mut parts, number);
             }
         }

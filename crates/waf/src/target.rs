@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::macros::{Names, TxSlot};
+use crate::macros::{Names, TxNames, TxSlot};
 use crate::variable::Var;
 
 /// Which entries of a collection are meant. Keys compare ASCII case-insensitively.
@@ -22,6 +22,8 @@ pub(crate) enum Key {
 pub(crate) struct KeyPattern {
     source: String,
     regex: Regex,
+    /// The TX variables with a slot whose names match, once these are known.
+    slots: Option<Box<[TxSlot]>>,
 }
 
 impl Key {
@@ -52,7 +54,7 @@ impl Key {
             .size_limit(1 << 20)
             .build();
         match built {
-            Ok(regex) => Ok(Self::Pattern(Box::new(KeyPattern { source, regex }))),
+            Ok(regex) => Ok(Self::Pattern(Box::new(KeyPattern { source, regex, slots: None }))),
             Err(regex::Error::Syntax(_)) => {
                 let reason = regex_syntax::ParserBuilder::new()
                     .unicode(false)
@@ -67,6 +69,22 @@ impl Key {
                 })
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Finds out which of all TX variables with a slot are meant.
+    pub(crate) fn resolve(&mut self, names: &TxNames) {
+        if let Self::Pattern(pattern) = self {
+            let named = names.iter().filter(|(_, name)| pattern.regex.is_match(name.as_bytes()));
+            pattern.slots = Some(named.map(|(slot, _)| slot).collect());
+        }
+    }
+
+    /// What [`Key::resolve`] found out.
+    pub(crate) fn slots(&self) -> Option<&[TxSlot]> {
+        match self {
+            Self::Pattern(pattern) => pattern.slots.as_deref(),
+            Self::Any | Self::Exact(_) | Self::Slot(_) => None,
         }
     }
 

@@ -6,12 +6,13 @@ use crate::program::{Lane, LaneId, Segment, SegmentId};
 use crate::sources::Sources;
 use crate::target::{Exclusion, Target, TargetSet};
 use crate::transform::Transform;
+use crate::variable::Var;
 
 impl Compiler<'_> {
     /// The lane for these targets in this form; equal ones are one lane.
     pub(super) fn lane(
         &mut self,
-        targets: TargetSet,
+        mut targets: TargetSet,
         chain: Vec<Transform>,
         every_form: bool,
         names: &TxNames,
@@ -21,6 +22,8 @@ impl Compiler<'_> {
             return *known;
         }
         self.collect_xml_paths(&targets);
+        let of_tx = targets.includes.iter_mut().filter(|target| target.var == Var::Tx);
+        of_tx.for_each(|target| target.key.resolve(names));
         let segments: Box<[SegmentId]> = targets
             .includes
             .iter()

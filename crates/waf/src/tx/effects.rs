@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::engine::Engine;
 use super::state::{State, TxValue, push_number};
 use super::store;
+use super::values::ValueId;
 use crate::macros::{Num, Part, Text};
 use crate::operator::atoi;
 use crate::program::{Ctl, Link};
@@ -34,7 +35,10 @@ impl Engine<'_> {
         };
         self.state.stirred |= match place {
             Place::Slot(slot) => self.forecast.concerns(slot),
-            Place::Named(_) => self.forecast.concerns_names(),
+            Place::Named(index) => {
+                let name = self.state.tx_named.get(index).map_or(ValueId::NONE, |(name, _)| *name);
+                self.forecast.concerns_name(self.state.values.get(name))
+            }
         };
         let current = match place {
             Place::Slot(slot) => self.tx(slot),

@@ -37,7 +37,7 @@ impl Engine<'_> {
         let mut steps: &[Step] = course.map_or(&[], |course| &course.steps);
         self.nominate(phase, rules, course);
         let mut at = 0usize;
-        while let Some(place) = self.state.nominees.next(at) {
+        while let Some(place) = self.next_place(rules, at) {
             at = place + 1;
             if self.state.mode == Mode::Off {
                 return None;

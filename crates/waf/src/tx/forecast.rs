@@ -24,8 +24,8 @@ pub(crate) struct Forecast {
     phases: [Course; 5],
     /// The TX variables that what is foreseen depends on or writes, one bit each.
     slots: Box<[u64]>,
-    /// Whether it depends on variables whose names are made at run time.
-    names: bool,
+    /// The keys of what it depends on besides, for variables whose names are made at run time.
+    keys: Box<[Key]>,
 }
 
 /// What is foreseen of a phase.
@@ -90,10 +90,10 @@ impl Forecast {
         let none = Self::default();
         let mut engine =
             Engine { program, state: &mut state, caches: &mut caches, memo: &mut memo, forecast: &none };
-        let mut slots = Slots { bits: vec![0; program.names.len().div_ceil(64)], names: false };
+        let mut slots = Slots { bits: vec![0; program.names.len().div_ceil(64)], keys: Vec::new() };
         let phases = Phase::ALL.map(|phase| engine.foresee(phase, &mut slots));
         state.give_back();
-        Self { phases, slots: slots.bits.into(), names: slots.names }
+        Self { phases, slots: slots.bits.into(), keys: slots.keys.into() }
     }
 
     /// Whether something is foreseen that depends on a TX variable or writes it.
@@ -101,9 +101,9 @@ impl Forecast {
         has(&self.slots, usize::from(slot.0))
     }
 
-    /// Whether something is foreseen that depends on variables whose names are made at run time.
-    pub(super) fn concerns_names(&self) -> bool {
-        self.names
+    /// Whether something is foreseen that depends on a TX variable whose name was made at run time.
+    pub(super) fn concerns_name(&self, name: &[u8]) -> bool {
+        self.keys.iter().any(|key| key.matches(name))
     }
 
     /// What is foreseen of a phase, if the phases before it, so many, went as foreseen.
@@ -115,7 +115,7 @@ impl Forecast {
 /// The TX variables that some rules have to do with.
 struct Slots {
     bits: Vec<u64>,
-    names: bool,
+    keys: Vec<Key>,
 }
 
 impl Slots {
@@ -144,9 +144,8 @@ impl Slots {
                 self.add(*slot);
                 continue;
             }
-            self.names = true;
-            let names = program.names.iter().filter(|(_, name)| target.key.matches(name.as_bytes()));
-            names.for_each(|(slot, _)| self.add(slot));
+            target.key.slots().into_iter().flatten().for_each(|slot| self.add(*slot));
+            self.keys.push(target.key.clone());
         }
         match &link.op {
             Op::Text(_, text) | Op::RxText(text) => self.add_text(text),
@@ -239,6 +238,7 @@ impl Engine<'_> {
         let more = matched && !is_silent(rule) || begun && links.iter().any(|link| !link.ctls.is_empty());
         if more || self.state.matched.is_some_and(of_message) {
             self.state.tx = tx;
+            self.state.captured = None;
             self.state.matched = hit;
             self.state.added.truncate(added);
             return None;
@@ -283,7 +283,7 @@ fn is_foreseeable(program: &Program, link: &Link) -> bool {
         Op::GeoLookup => false,
         _ => true,
     };
-    (link.unconditional || asks_tx && argument && !link.capture) && link.setvars.iter().all(is_own_setvar)
+    (link.unconditional || asks_tx && argument) && link.setvars.iter().all(is_own_setvar)
 }
 
 /// TX:0 to TX:9 are set by what matches in a message.

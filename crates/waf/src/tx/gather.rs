@@ -102,9 +102,14 @@ impl Engine<'_> {
         }
         let program = self.program;
         self.settle_captures();
-        for (slot, name) in program.names.iter() {
-            if self.state.tx(slot) != TxValue::Unset && key.matches(name.as_bytes()) {
-                self.tx_slot_item(slot, excludes, out);
+        if let Some(slots) = key.slots() {
+            // One that is unset is left out there.
+            slots.iter().for_each(|slot| self.tx_slot_item(*slot, excludes, out));
+        } else {
+            for (slot, name) in program.names.iter() {
+                if self.state.tx(slot) != TxValue::Unset && key.matches(name.as_bytes()) {
+                    self.tx_slot_item(slot, excludes, out);
+                }
             }
         }
         for index in 0..self.state.tx_named.len() {

@@ -163,7 +163,7 @@ impl Memo {
         let Some(bucket) = self.buckets.get_mut(first) else { return Place::NONE };
         let empty = bucket.hashes.iter().position(|hash| *hash == 0);
         let at = empty.unwrap_or_else(|| {
-            if bucket.recent == u8::MAX {
+            if bucket.recent.count_ones() as usize == BUCKET {
                 bucket.recent = 0;
             }
             bucket.recent.trailing_ones() as usize

@@ -30,6 +30,7 @@ pub(crate) struct Nominees {
     /// For each doubtful place the newest of its candidates; a list, by index.
     heads: Vec<u32>,
     candidates: Vec<Candidate>,
+    postponed: Vec<Postponed>,
     asked: Vec<Open>,
     learned: u32,
 }
@@ -44,6 +45,17 @@ struct Candidate {
     next: u32,
 }
 
+/// A form of a value that has not been looked at.
+#[derive(Clone, Copy, Debug)]
+struct Postponed {
+    part: usize,
+    form: usize,
+    value: ValueId,
+    /// The first and the last place of the rules that want to look at it.
+    first: u32,
+    last: u32,
+}
+
 const NIL: u32 = u32::MAX;
 
 impl Nominees {
@@ -56,6 +68,7 @@ impl Nominees {
         self.live.resize(standing.len(), u64::MAX);
         self.heads.resize(rules, NIL);
         self.candidates.clear();
+        self.postponed.clear();
         self.learned = 0;
     }
 
@@ -70,8 +83,30 @@ impl Nominees {
         self.live.fill(u64::MAX);
     }
 
-    /// The first place from `at` on.
-    pub(super) fn next(&self, at: usize) -> Option<usize> {
+    /// Puts off to look at a value until a rule wants it.
+    fn postpone(&mut self, rules: &Nominations, number: usize, part: &Part, value: ValueId) {
+        for (form, asked) in part.forms.iter().enumerate() {
+            let questions = asked.questions().filter_map(|question| rules.questions.get(question as usize));
+            let places =
+                questions.map(|question| question.place).filter(|place| has(&self.live, *place as usize));
+            let span = places.fold((NIL, 0), |(first, last), place| (first.min(place), last.max(place)));
+            let (first, last) = span;
+            if first <= last {
+                self.postponed.push(Postponed { part: number, form, value, first, last });
+            }
+        }
+    }
+
+    /// What must be looked at before it is known that `next` is the first place from `at` on.
+    fn due(&mut self, at: usize, next: Option<usize>) -> Option<Postponed> {
+        let until = next.unwrap_or(usize::MAX);
+        let is_due = |form: &Postponed| form.last as usize >= at && form.first as usize <= until;
+        let due = self.postponed.iter().position(is_due)?;
+        Some(self.postponed.swap_remove(due))
+    }
+
+    /// The first place from `at` on, of those known.
+    fn next(&self, at: usize) -> Option<usize> {
         let mut number = at / 64;
         let word = |number: usize| Some(self.places.get(number)? & self.live.get(number)?);
         let mut left = word(number)? & (u64::MAX << (at % 64));
@@ -103,9 +138,12 @@ impl Engine<'_> {
     pub(super) fn nominate(&mut self, phase: Phase, rules: &Nominations, course: Option<&Course>) {
         let program = self.program;
         self.state.nominees.begin(&rules.standing, program.order(phase).len());
+        if let Some(course) = course {
+            self.state.nominees.restrict(&course.live);
+        }
         for (number, part) in rules.parts.iter().enumerate() {
             if course.is_none_or(|course| course.asks(number)) {
-                self.consider_part(phase, rules, part);
+                self.consider_part(phase, rules, number, part);
             }
         }
         for (place, link) in &rules.counts {
@@ -113,24 +151,31 @@ impl Engine<'_> {
                 set(&mut self.state.nominees.places, *place as usize);
             }
         }
-        if let Some(course) = course {
-            self.state.nominees.restrict(&course.live);
-        }
     }
 
     /// Finds those that were left out because of what was foreseen.
     pub(super) fn nominate_others(&mut self, phase: Phase, rules: &Nominations, course: &Course) {
         self.state.nominees.lift();
-        for (_, part) in rules.parts.iter().enumerate().filter(|(number, _)| !course.asks(*number)) {
-            self.consider_part(phase, rules, part);
+        // What was put off was so with regard to the rules that were left out. What has been looked at may be once more:
+        // the same rules are found, from what is known.
+        self.state.nominees.postponed.clear();
+        for (number, part) in rules.parts.iter().enumerate() {
+            if !course.asks(number) || !part.recurs {
+                self.consider_part(phase, rules, number, part);
+            }
         }
     }
 
-    fn consider_part(&mut self, phase: Phase, rules: &Nominations, part: &Part) {
+    fn consider_part(&mut self, phase: Phase, rules: &Nominations, number: usize, part: &Part) {
         let Some(entries) = self.state.entries(part.var).map(Vec::len) else {
             let value = self.scalar(part.var);
-            if value.is_some() {
+            if !value.is_some() {
+                return;
+            }
+            if part.recurs {
                 self.consider(phase, rules, part, ValueId::NONE, value);
+            } else {
+                self.state.nominees.postpone(rules, number, part, value);
             }
             return;
         };
@@ -139,6 +184,24 @@ impl Engine<'_> {
             if let Some(entry) = entry {
                 self.consider(phase, rules, part, entry.key, entry.value);
             }
+        }
+    }
+
+    /// The place of the next rule that is to be visited, from `at` on.
+    pub(super) fn next_place(&mut self, rules: &Nominations, at: usize) -> Option<usize> {
+        loop {
+            let next = self.state.nominees.next(at);
+            let Some(due) = self.state.nominees.due(at, next) else { return next };
+            let form = rules.parts.get(due.part).and_then(|part| part.forms.get(due.form));
+            let mut asked = std::mem::take(&mut self.state.nominees.asked);
+            asked.clear();
+            if let Some(form) = form {
+                self.ask_about(form, ValueId::NONE, due.value, &mut asked);
+            }
+            for open in &asked {
+                self.state.nominees.propose(rules, *open, ValueId::NONE, due.value, Place::NONE);
+            }
+            self.state.nominees.asked = asked;
         }
     }
 
@@ -176,8 +239,7 @@ impl Engine<'_> {
     /// Notes the rules that an entry of a message (a scalar has no key) concerns.
     fn consider(&mut self, phase: Phase, rules: &Nominations, part: &Part, key: ValueId, value: ValueId) {
         let values = &self.state.values;
-        let known = part.recurs.then(|| self.memo.find(&seen(values, phase, part.var, key, value))).flatten();
-        if let Some(memo) = known {
+        if let Some(memo) = self.memo.find(&seen(values, phase, part.var, key, value)) {
             if self.memo.unsettled(memo) && !self.state.values.overflowed() {
                 self.settle(rules, key, value, memo);
             }
@@ -189,7 +251,7 @@ impl Engine<'_> {
         let mut asked = std::mem::take(&mut self.state.nominees.asked);
         asked.clear();
         self.ask(part, key, value, &mut asked);
-        let memo = if part.recurs { self.remember(phase, part.var, key, value, &asked) } else { Place::NONE };
+        let memo = self.remember(phase, part.var, key, value, &asked);
         for open in &asked {
             self.state.nominees.propose(rules, *open, key, value, memo);
         }
@@ -224,23 +286,27 @@ impl Engine<'_> {
 
     /// Finds the questions that the literals and bytes of an entry's forms leave open.
     fn ask(&mut self, part: &Part, key: ValueId, value: ValueId, out: &mut Vec<Open>) {
-        let program = self.program;
         for form in &part.forms {
-            let Some(segment) = program.segments.get(form.segment.0 as usize) else { continue };
-            let target = &segment.target;
-            let whole = matches!(target.key, Key::Any) || !key.is_some();
-            if !whole && !target.key.matches(self.state.values.get(key)) {
-                continue;
-            }
-            if !segment.excludes.is_empty() && self.excluded(target.var, key, &segment.excludes) {
-                continue;
-            }
-            let value = if target.var.is_names() { key } else { value };
-            self.each_form(segment, value, |engine, value| {
-                engine.ask_form(form, value, out);
-                false
-            });
+            self.ask_about(form, key, value, out);
         }
+    }
+
+    fn ask_about(&mut self, form: &Form, key: ValueId, value: ValueId, out: &mut Vec<Open>) {
+        let program = self.program;
+        let Some(segment) = program.segments.get(form.segment.0 as usize) else { return };
+        let target = &segment.target;
+        let whole = matches!(target.key, Key::Any) || !key.is_some();
+        if !whole && !target.key.matches(self.state.values.get(key)) {
+            return;
+        }
+        if !segment.excludes.is_empty() && self.excluded(target.var, key, &segment.excludes) {
+            return;
+        }
+        let value = if target.var.is_names() { key } else { value };
+        self.each_form(segment, value, |engine, value| {
+            engine.ask_form(form, value, out);
+            false
+        });
     }
 
     /// Hands over the forms of a value that a segment's rules look at, until one of them is the one that was looked for.

@@ -438,11 +438,13 @@ fn hash(bytes: &[u8], seed: u64) -> u64 {
     for word in words {
         state = fold(state ^ u64::from_le_bytes(*word), 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32));
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    fold(state ^ u64::from_le_bytes(last), 0xd6e8_feb8_6659_fd93 ^ seed)
+    // The last eight bytes, some of which may have been taken in already.
+    let last = match (bytes.last_chunk::<8>(), rest) {
+        (_, []) => 0,
+        (Some(last), _) => u64::from_le_bytes(*last),
+        (None, rest) => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    fold(state ^ last, 0xd6e8_feb8_6659_fd93 ^ seed)
 }
 
 #[cfg(test)]
