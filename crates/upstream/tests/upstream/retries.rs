@@ -8,7 +8,7 @@ use portcullis_upstream::{
     Backoff, BreakerSettings, BudgetSettings, Caps, Conditions, Deadline, Denied, Hedge, Outbound, Outcome,
     OutlierSettings, Protocol, RetryOn, RetryPolicy, SlidingWindow, Trail, Upstream,
 };
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(150);
@@ -363,9 +363,9 @@ async fn the_first_is_still_waited_for() {
 
 #[tokio::test]
 async fn a_hedge_comes_after_what_answers_mostly_take() {
-    let hangs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let hangs = std::sync::Arc::new(AtomicBool::new(false));
     let sick = std::sync::Arc::clone(&hangs);
-    let first = Origin::start(move |_| match sick.load(std::sync::atomic::Ordering::SeqCst) {
+    let first = Origin::start(move |_| match sick.load(Ordering::SeqCst) {
         true => Answer::hang(),
         false => Answer::ok("x"),
     });
@@ -379,7 +379,7 @@ async fn a_hedge_comes_after_what_answers_mostly_take() {
         let (result, trail) = ask(&upstream, "GET", None).await;
         assert_eq!((result, hedges(&trail)), (Ok(200), 0), "nothing is known yet");
     }
-    hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    hangs.store(true, Ordering::SeqCst);
     let mut hedged = 0;
     for _ in 0..4 {
         let (result, trail) = ask(&upstream, "GET", None).await;
