@@ -26,6 +26,7 @@ mod proxy;
 pub mod seclang;
 pub mod seeds;
 pub mod telemetry;
+pub mod upstream;
 pub mod waf;
 pub mod wire;
 
@@ -53,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     ("seclang_parse", seclang::parse),
     ("telemetry_access", telemetry::access),
     ("telemetry_redact", telemetry::redact),
+    ("upstream_endpoints", upstream::endpoints),
     ("waf_body", waf::body),
     ("waf_compile", waf::compile),
     ("waf_crs", waf::crs),
