@@ -1,9 +1,9 @@
 //! A body that one task pushes and hyper pulls.
 
 use crate::SinkError;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::SizeHint;
-use portcullis_http::{BodyError, Fields, Frame};
+use portcullis_http::{BodyError, Fields, Frame, push_decimal};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -165,7 +165,7 @@ impl http_body::Body for PipeBody {
             }
             return Poll::Ready(Some(Ok(match frame {
                 Frame::Data(data) => http_body::Frame::data(data),
-                Frame::Trailers(fields) => http_body::Frame::trailers(to_map(&fields)),
+                Frame::Trailers(fields) => http_body::Frame::trailers(to_map(&fields, None)),
             })));
         }
         if state.aborted {
@@ -189,25 +189,40 @@ impl http_body::Body for PipeBody {
 }
 
 /// A field whose value is another in each answer: in HPACK's table it would only be in the way.
-const UNIQUE: &[u8] = b"x-request-id";
+static REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
+/// Fields that hyper may add to ours.
+const ADDED: usize = 2;
+/// Digits of a length at most.
+const DIGITS: usize = 20;
 
-/// Our fields as hyper's map. All were checked when they were appended, so none is lost here.
-pub(crate) fn to_map(fields: &Fields) -> http::HeaderMap {
-    let mut map = http::HeaderMap::with_capacity(fields.len());
+/// Our fields as hyper's map, and a `content-length` where one is given. All were checked when they were appended, so none
+/// is lost here.
+pub(crate) fn to_map(fields: &Fields, length: Option<u64>) -> http::HeaderMap {
+    let mut map = http::HeaderMap::with_capacity(fields.len() + ADDED);
     // One allocation for all values; names that are not well known have their own.
-    let mut values = BytesMut::with_capacity(fields.size());
+    let mut values = Vec::with_capacity(fields.size() + DIGITS);
     for (_, value) in fields.iter() {
         values.extend_from_slice(value);
     }
-    let mut values = values.freeze();
+    if let Some(length) = length {
+        push_decimal(length, &mut values);
+    }
+    let mut values = Bytes::from(values);
     for (name, value) in fields.iter() {
-        let value = values.split_to(value.len());
-        if let (Ok(name), Ok(mut value)) =
-            (http::HeaderName::from_bytes(name), http::HeaderValue::from_maybe_shared(value))
-        {
-            value.set_sensitive(name.as_str().as_bytes() == UNIQUE);
+        let Ok(mut value) = http::HeaderValue::from_maybe_shared(values.split_to(value.len())) else {
+            continue;
+        };
+        if name == REQUEST_ID.as_str().as_bytes() {
+            value.set_sensitive(true);
+            map.append(REQUEST_ID.clone(), value);
+        } else if let Ok(name) = http::HeaderName::from_bytes(name) {
             map.append(name, value);
         }
+    }
+    if length.is_some()
+        && let Ok(length) = http::HeaderValue::from_maybe_shared(values)
+    {
+        map.insert(http::header::CONTENT_LENGTH, length);
     }
     map
 }

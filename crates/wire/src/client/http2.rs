@@ -111,7 +111,7 @@ impl Http2Connection {
         *request.uri_mut() = format!("{}://{authority}{target}", self.scheme)
             .parse()
             .map_err(|_| UpstreamFailure::Protocol)?;
-        *request.headers_mut() = to_map(&head.fields);
+        *request.headers_mut() = to_map(&head.fields, None);
         request.headers_mut().remove(http::header::HOST);
         if head.accepts_trailers {
             request.headers_mut().insert(http::header::TE, http::HeaderValue::from_static("trailers"));

@@ -133,9 +133,11 @@ impl<S: Service> Acceptor<S> {
         if !is_busy && !self.activity.flooded.load(Ordering::Relaxed) {
             let (service, streams) = (self.service.clone(), self.streams.clone());
             let (timeouts, limits) = (self.timeouts.clone(), self.limits.clone());
+            // On the heap before it is spawned, which would move it several times.
+            let answering = Box::pin(stream::answer(request, service, reply, streams, timeouts, limits));
             tokio::spawn(async move {
                 let _open = open;
-                stream::answer(request, service, reply, &streams, timeouts, &limits).await;
+                answering.await;
             });
         }
         let awaited =

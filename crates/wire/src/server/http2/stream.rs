@@ -28,16 +28,16 @@ pub(super) async fn answer<S: Service>(
     mut request: http::Request<Incoming>,
     service: S,
     reply: oneshot::Sender<http::Response<PipeBody>>,
-    streams: &Streams,
+    streams: Streams,
     timeouts: BodyTimeouts,
-    limits: &HeadLimits,
+    limits: HeadLimits,
 ) {
     let switch = hyper::upgrade::on(&mut request);
     // Without the guard's note nothing is known of the stream; hyper resets it.
     let Some((note, notes)) = Note::find(request.headers()) else { return };
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::default();
-    let read = head::read(&parts, (note, notes), body.is_end_stream(), limits, &mut head);
+    let read = head::read(&parts, (note, notes), body.is_end_stream(), &limits, &mut head);
     let mut downstream = Http2Downstream {
         body: Some(body),
         reply: Some(reply),
@@ -238,10 +238,12 @@ impl Downstream for Http2Downstream {
         let mut response = http::Response::new(body);
         *response.status_mut() =
             http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-        *response.headers_mut() = to_map(&head.fields);
-        if let (Framing::Length(length), true) = (head.framing, self.to_head || head.status == 304) {
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
-        }
+        // The body's, or that of the body which is not sent this time (RFC 9110 §8.6).
+        let told = match head.framing {
+            Framing::Length(length) if !bodiless || self.to_head || head.status == 304 => Some(length),
+            _ => None,
+        };
+        *response.headers_mut() = to_map(&head.fields, told);
         if bodiless {
             sink.finish();
         } else {
@@ -257,7 +259,7 @@ impl Downstream for Http2Downstream {
         sink.finish();
         // What 101 and its fields say in HTTP/1.1, 200 says here (RFC 8441 §5).
         let mut response = http::Response::new(body);
-        *response.headers_mut() = to_map(&head.fields);
+        *response.headers_mut() = to_map(&head.fields, None);
         response.headers_mut().remove("sec-websocket-accept");
         // A client that has gone shows at the next poll.
         let _ = reply.send(response);
