@@ -49,9 +49,9 @@ impl Bucket {
     }
 }
 
-/// Eight buckets or fewer: each window begins with one of its own, and again and again those two become one that cost
+/// So many buckets or fewer: each window begins with one of its own, and again and again those two become one that cost
 /// least together.
-fn buckets(windows: &[(Window, Vec<Place>)]) -> Vec<Bucket> {
+fn buckets(windows: &[(Window, Vec<Place>)], most: usize) -> Vec<Bucket> {
     let single = |(number, (window, _)): (usize, &(Window, Vec<Place>))| Bucket::of(number, window);
     let mut buckets: Vec<Bucket> = windows.iter().enumerate().map(single).collect();
     let dearer = |one: &Bucket, other: &Bucket| one.and(other).cost() - one.cost() - other.cost();
@@ -60,7 +60,7 @@ fn buckets(windows: &[(Window, Vec<Place>)]) -> Vec<Bucket> {
     for (at, own) in buckets.iter().enumerate() {
         pairs.push(buckets.iter().take(at).map(|other| dearer(other, own)).collect());
     }
-    while buckets.len() > BUCKETS {
+    while buckets.len() > most {
         let row = |(at, row): (usize, &Vec<f64>)| {
             let costs = row.iter().enumerate().map(move |(other, cost)| (*cost, at, other));
             costs.min_by(|(one, ..), (next, ..)| one.total_cmp(next))
@@ -87,12 +87,21 @@ fn buckets(windows: &[(Window, Vec<Place>)]) -> Vec<Bucket> {
     buckets
 }
 
-/// The numbers of all windows in an order that puts them into good buckets; some may come twice.
+/// For each of some searchers the numbers of its windows in an order that puts them into good buckets; some may come twice.
 ///
 /// Teddy puts what comes as the n-th into bucket n modulo 8, unless there is already something with the same low halves,
 /// which it then joins. That is not promised: were it otherwise, searching would be slower and find the same.
-pub(crate) fn arrange(windows: &[(Window, Vec<Place>)]) -> Vec<usize> {
-    let buckets = buckets(windows);
+pub(crate) fn arrange(windows: &[(Window, Vec<Place>)], searchers: usize) -> Vec<Vec<usize>> {
+    let mut dealt = vec![Vec::new(); searchers];
+    for (number, bucket) in buckets(windows, BUCKETS * searchers).into_iter().enumerate() {
+        if let Some(hand) = dealt.get_mut(number % searchers.max(1)) {
+            hand.push(bucket);
+        }
+    }
+    dealt.into_iter().map(|buckets| in_order(windows, buckets)).collect()
+}
+
+fn in_order(windows: &[(Window, Vec<Place>)], buckets: Vec<Bucket>) -> Vec<usize> {
     let mut known = BTreeSet::new();
     let low_halves = |number: &usize| -> Vec<u8> {
         windows
@@ -133,9 +142,9 @@ mod tests {
             ["ghp", "gho", "ghu", "ghs", "#1 ", "#2 ", "#3 ", "#4 ", "192", "172", "zqx", "AKI", "<?p"];
         let windows: Vec<(Window, Vec<Place>)> =
             texts.iter().cycle().take(60).map(|text| (text.as_bytes().to_vec(), Vec::new())).collect();
-        let order = arrange(&windows);
+        let order = arrange(&windows, 1).remove(0);
         assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), windows.len(), "each comes");
-        let good: f64 = buckets(&windows).iter().map(Bucket::cost).sum();
+        let good: f64 = buckets(&windows, BUCKETS).iter().map(Bucket::cost).sum();
         let dealt = (0..BUCKETS).map(|first| {
             let mine = windows.iter().enumerate().skip(first).step_by(BUCKETS);
             let buckets = mine.map(|(number, (window, _))| Bucket::of(number, window));
@@ -143,6 +152,11 @@ mod tests {
         });
         let dealt: f64 = dealt.map(|bucket| bucket.cost()).sum();
         assert!(good * 5.0 < dealt, "{good} {dealt}");
-        assert_eq!(buckets(&windows).iter().map(|bucket| bucket.windows.len()).sum::<usize>(), windows.len());
+        let both = arrange(&windows, 2);
+        assert!(both.len() == 2 && both.concat().into_iter().collect::<BTreeSet<_>>().len() == windows.len());
+        assert_eq!(
+            buckets(&windows, BUCKETS).iter().map(|bucket| bucket.windows.len()).sum::<usize>(),
+            windows.len()
+        );
     }
 }

@@ -14,10 +14,16 @@ mod windows;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span, packed};
 use windows::{Window, Windows, choose};
 
+/// At what share of the places of an ordinary text these bytes stand, roughly, as if each were there by chance.
+#[must_use]
+pub fn frequency(text: &[u8]) -> f64 {
+    text.iter().map(|byte| commonness::share(*byte)).product()
+}
+
 /// Finds needles in texts.
 #[derive(Debug)]
 pub struct Sieve {
-    /// One for those of four bytes and more, and one for the others, each only if there are any.
+    /// Those for needles of four bytes and more, and one for the others.
     nets: Vec<Net>,
     needles: Vec<Box<[u8]>>,
     reach: usize,
@@ -45,8 +51,14 @@ enum Searcher {
     Automaton(AhoCorasick),
 }
 
+/// A searcher that has more windows than this is deceived too often: another one costs less.
+const CROWDED: usize = 60;
+
 /// More windows of a width than this are too many to be told apart quickly.
 const MOST_WINDOWS: usize = 100;
+
+/// For as many as that, of both widths.
+const MOST_NETS: usize = 2 * MOST_WINDOWS.div_ceil(CROWDED);
 
 impl Sieve {
     /// `None` where a needle has less than two bytes, where they are too many, and where there are none.
@@ -55,10 +67,15 @@ impl Sieve {
         let needles: Vec<Box<[u8]>> = needles.into_iter().map(Box::from).collect();
         let mut nets = Vec::new();
         let mut reach = 0;
-        for windows in choose(&needles)?.into_iter().filter(|windows| !windows.is_empty()) {
+        for windows in choose(&needles, MOST_WINDOWS)?.into_iter().filter(|windows| !windows.is_empty()) {
             let places = windows.iter().flat_map(|(_, places)| places);
             reach = places.map(|place| place.offset).fold(reach, usize::max);
-            nets.push(Net::new(windows)?);
+            if windows.len() > MOST_WINDOWS {
+                return None;
+            }
+            for order in buckets::arrange(&windows, windows.len().div_ceil(CROWDED)) {
+                nets.push(Net::new(&windows, &order)?);
+            }
         }
         (!nets.is_empty()).then_some(Sieve { nets, needles, reach })
     }
@@ -71,11 +88,7 @@ impl Sieve {
 }
 
 impl Net {
-    fn new(windows: Windows) -> Option<Self> {
-        if windows.len() > MOST_WINDOWS {
-            return None;
-        }
-        let order = buckets::arrange(&windows);
+    fn new(windows: &Windows, order: &[usize]) -> Option<Self> {
         let in_order = || order.iter().filter_map(|number| windows.get(*number));
         let texts: Vec<&Window> = in_order().map(|(window, _)| window).collect();
         let packed = packed::Config::new()
@@ -123,7 +136,7 @@ impl Net {
 pub struct Cursor<'a> {
     sieve: &'a Sieve,
     /// For each net what it finds next.
-    next: [Option<(&'a [Place], usize)>; 2],
+    next: [Option<(&'a [Place], usize)>; MOST_NETS],
 }
 
 /// Where needles may be.
@@ -138,7 +151,7 @@ impl<'a> Cursor<'a> {
     /// Begins at `from`; needles that begin in front of it may be found, too.
     #[must_use]
     pub fn new(sieve: &'a Sieve, text: &[u8], from: usize) -> Self {
-        let mut next = [None; 2];
+        let mut next = [None; MOST_NETS];
         for (next, net) in next.iter_mut().zip(&sieve.nets) {
             *next = net.find(text, from);
         }
@@ -147,13 +160,9 @@ impl<'a> Cursor<'a> {
 
     /// The next place at which something looks like needles.
     pub fn next(&mut self, text: &[u8]) -> Option<Found<'a>> {
-        let place = |net: usize| self.next.get(net).copied().flatten();
-        let first = match (place(0), place(1)) {
-            (Some((_, one)), Some((_, other))) => usize::from(other < one),
-            (None, Some(_)) => 1,
-            _ => 0,
-        };
-        let (places, at) = place(first)?;
+        let found = self.next.iter().enumerate().filter_map(|(net, next)| next.map(|(_, at)| (at, net)));
+        let (_, first) = found.min()?;
+        let (places, at) = self.next.get(first).copied().flatten()?;
         if let (Some(next), Some(net)) = (self.next.get_mut(first), self.sieve.nets.get(first)) {
             *next = net.find(text, at + 1);
         }

@@ -1,7 +1,6 @@
 //! Which bytes of each needle are looked for.
 
-use crate::Place;
-use crate::commonness::share;
+use crate::{Place, frequency};
 use std::collections::BTreeMap;
 
 /// Bytes of a window. Fewer deceive more often, which costs more than to look at one more.
@@ -19,15 +18,10 @@ pub(crate) type Window = Vec<u8>;
 /// Windows, and for each the needles that it stands for.
 pub(crate) type Windows = Vec<(Window, Vec<Place>)>;
 
-/// The share of the places of an ordinary text at which a window is found.
-fn frequency(window: &Window) -> f64 {
-    window.iter().map(|byte| share(*byte)).product()
-}
-
 /// Windows of which each needle has one, those of four bytes and those of two. This is the greedy solution of the set
 /// cover problem by Chvátal ("A greedy heuristic for the set-covering problem", 1979): the window that costs least for each
-/// needle it finds, again and again. `None` where a needle is too short.
-pub(crate) fn choose(needles: &[Box<[u8]>]) -> Option<[Windows; 2]> {
+/// needle it finds, again and again. `None` where a needle is too short, or it takes more than `most` windows.
+pub(crate) fn choose(needles: &[Box<[u8]>], most: usize) -> Option<[Windows; 2]> {
     let mut all: BTreeMap<Window, Vec<Place>> = BTreeMap::new();
     for (number, needle) in needles.iter().enumerate() {
         let width = if needle.len() < WIDTH { NARROW } else { WIDTH };
@@ -42,6 +36,9 @@ pub(crate) fn choose(needles: &[Box<[u8]>]) -> Option<[Windows; 2]> {
     let mut is_open = vec![true; needles.len()];
     let mut chosen = [Vec::new(), Vec::new()];
     while is_open.contains(&true) {
+        if chosen.iter().any(|windows| windows.len() > most) {
+            return None;
+        }
         let open = |place: &&Place| is_open.get(place.needle).copied().unwrap_or(false);
         let mut best: Option<(f64, &Window, &Vec<Place>)> = None;
         for ((window, places), cost) in all.iter().zip(&costs) {
@@ -73,7 +70,7 @@ mod tests {
     fn rare_and_shared_windows_are_chosen() {
         let needles = ["mysql error", "sqlstate[", "<%", "unclosed sql string", "in the zzz"];
         let needles = needles.map(|needle| Box::from(needle.as_bytes()));
-        let [long, short] = choose(&needles).unwrap();
+        let [long, short] = choose(&needles, 9).unwrap();
         let texts = |windows: &[(Window, Vec<Place>)]| -> Vec<String> {
             windows.iter().map(|(window, _)| String::from_utf8(window.clone()).unwrap()).collect()
         };

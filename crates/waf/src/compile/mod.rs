@@ -215,7 +215,19 @@ impl Compiler<'_> {
         let used = self.sides.iter().map(|sides| sides.get(side).copied().unwrap_or(false));
         let ids = (0u16..).map(PatternId).zip(&self.patterns);
         let patterns = ids.zip(used).filter(|(_, used)| *used).map(|(pattern, _)| pattern);
-        Prefilter::new(patterns, self.patterns.len())
+        let mut for_bodies = vec![false; self.patterns.len()];
+        for link in self.links.iter().filter(|_| side == Phase::ResponseBody.side()) {
+            let lane = self.lanes.get(link.lane.0 as usize);
+            let is_body = |target: &Target| matches!(target.var, Var::ResponseBody | Var::StreamOutputBody);
+            if let (Op::Rx(id) | Op::Pm(id), Some(lane)) = (&link.op, lane)
+                && lane.targets.includes.iter().any(is_body)
+                && let Some(for_bodies) = for_bodies.get_mut(usize::from(id.0))
+            {
+                *for_bodies = true;
+            }
+        }
+        let for_bodies = |id: PatternId| for_bodies.get(usize::from(id.0)).copied().unwrap_or(false);
+        Prefilter::new(patterns, self.patterns.len(), for_bodies)
     }
 
     fn rule(

@@ -17,9 +17,26 @@ const LONG_TEXT: usize = 256;
 
 /// Some patterns of one word of a candidate set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bits {
+pub(super) struct Bits {
     word: u16,
     mask: u64,
+}
+
+impl Bits {
+    /// These patterns as masks of words, each word once.
+    pub(super) fn of(patterns: &[u16]) -> Vec<Self> {
+        let mut bits = Vec::new();
+        append(patterns, &mut bits);
+        bits
+    }
+
+    /// Adds them to a candidate set.
+    #[inline]
+    pub(super) fn join(self, set: &mut [u64]) {
+        if let Some(word) = set.get_mut(usize::from(self.word)) {
+            *word |= self.mask;
+        }
+    }
 }
 
 /// The compiled literals.
@@ -120,9 +137,7 @@ impl Automaton {
         let [start, end] =
             [index, index + 1].map(|index| self.starts.get(index).map_or(0, |at| *at as usize));
         for bits in self.bits.get(start..end).unwrap_or_default() {
-            if let Some(word) = set.get_mut(usize::from(bits.word)) {
-                *word |= bits.mask;
-            }
+            bits.join(set);
         }
     }
 }

@@ -87,15 +87,20 @@ impl Analysis {
     }
 }
 
-/// The more telling of two sets of required strings.
+/// The more telling of two sets of required strings: the one of which an ordinary text holds less.
 fn best(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
-    let score = |set: &Vec<Vec<u8>>| {
-        let shortest = set.iter().map(Vec::len).min().unwrap_or(0);
-        (shortest.min(6) as i64 * 8 - set.len().ilog2() as i64, shortest > 0)
-    };
-    let usable = |set: &Vec<Vec<u8>>| !set.is_empty() && score(set).1;
+    let usable = |set: &Vec<Vec<u8>>| !set.is_empty() && set.iter().all(|literal| !literal.is_empty());
+    // Beyond that a longer literal rejects no better, and takes up more room.
+    let frequency = |literal: &Vec<u8>| portcullis_scan::frequency(literal).max(1e-12);
+    // Of one byte only a class is made.
+    let short = |set: &Vec<Vec<u8>>| set.iter().any(|literal| literal.len() < MIN_LITERAL_LEN);
+    let cost = |set: &Vec<Vec<u8>>| (short(set), set.iter().map(frequency).sum::<f64>());
     match (a.filter(usable), b.filter(usable)) {
-        (Some(a), Some(b)) => Some(if score(&a).0 >= score(&b).0 { a } else { b }),
+        (Some(a), Some(b)) => {
+            let ((short_a, a_costs), (short_b, b_costs)) = (cost(&a), cost(&b));
+            let first = if short_a == short_b { a_costs <= b_costs } else { short_b };
+            Some(if first { a } else { b })
+        }
         (a, b) => a.or(b),
     }
 }

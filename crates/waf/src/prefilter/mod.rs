@@ -7,6 +7,7 @@
 
 mod automaton;
 mod facts;
+mod long;
 
 use std::collections::BTreeMap;
 
@@ -14,19 +15,28 @@ use crate::operator::{Pattern, PatternId};
 
 use automaton::Automaton;
 pub(crate) use facts::Facts;
+use long::{LONG, LongTexts};
 
 /// One automaton over the literals of all patterns of some phases.
 #[derive(Debug)]
 pub(crate) struct Prefilter {
     automaton: Option<Automaton>,
+    /// For long texts, where the literals allow it: those of the patterns that are for bodies, and the other patterns,
+    /// candidates for every such text.
+    long: Option<(LongTexts, Box<[u64]>)>,
     literals: usize,
     /// The patterns nothing is known of: candidates for every value.
     always: Box<[u64]>,
 }
 
 impl Prefilter {
-    /// Builds the automaton for the patterns listed; `total` is the number of patterns of the program.
-    pub(crate) fn new<'a>(patterns: impl Iterator<Item = (PatternId, &'a Pattern)>, total: usize) -> Self {
+    /// Builds the automaton for the patterns listed; `total` is the number of patterns of the program, `for_bodies` says
+    /// which of them look for what an answer's body may hold.
+    pub(crate) fn new<'a>(
+        patterns: impl Iterator<Item = (PatternId, &'a Pattern)>,
+        total: usize,
+        for_bodies: impl Fn(PatternId) -> bool,
+    ) -> Self {
         let mut always = vec![0u64; total.div_ceil(64)].into_boxed_slice();
         let mut literals: BTreeMap<&[u8], Vec<u16>> = BTreeMap::new();
         for (id, pattern) in patterns {
@@ -42,7 +52,19 @@ impl Prefilter {
         }
         let literals: Vec<(&[u8], Vec<u16>)> = literals.into_iter().collect();
         let automaton = (!literals.is_empty()).then(|| Automaton::new(&literals));
-        Self { automaton, literals: literals.len(), always }
+        let mut others = always.clone();
+        let mut of_bodies = literals.clone();
+        for (_, users) in &mut of_bodies {
+            users
+                .iter()
+                .map(|id| PatternId(*id))
+                .filter(|id| !for_bodies(*id))
+                .for_each(|id| set_bit(&mut others, id));
+            users.retain(|id| for_bodies(PatternId(*id)));
+        }
+        of_bodies.retain(|(_, users)| !users.is_empty());
+        let long = LongTexts::new(&of_bodies).map(|long| (long, others));
+        Self { automaton, long, literals: literals.len(), always }
     }
 
     /// Number of literals, for the dump.
@@ -55,7 +77,18 @@ impl Prefilter {
         let start = pool.len();
         pool.extend_from_slice(&self.always);
         let Some(automaton) = &self.automaton else { return };
-        automaton.scan(value, pool.get_mut(start..).unwrap_or_default());
+        let set = pool.get_mut(start..).unwrap_or_default();
+        let rest = match &self.long {
+            Some((long, others)) if value.len() >= LONG => {
+                set.iter_mut().zip(others).for_each(|(word, more)| *word |= more);
+                match long.scan(value, set) {
+                    None => return,
+                    Some(at) => value.get(at..).unwrap_or_default(),
+                }
+            }
+            _ => value,
+        };
+        automaton.scan(rest, set);
     }
 }
 
@@ -139,7 +172,7 @@ mod tests {
         let directives = load(&files, &Disk, &mut sources).directives;
         let program = crate::build(&directives, &sources, &crate::FileSystem).unwrap().0;
         let patterns = || (0u16..).map(PatternId).zip(&program.patterns);
-        let filter = Prefilter::new(patterns(), program.patterns.len());
+        let filter = Prefilter::new(patterns(), program.patterns.len(), |_| true);
 
         let file = std::fs::File::open(data.join("libinjection/verdicts.txt.xz")).unwrap();
         let lines =
@@ -174,7 +207,7 @@ mod tests {
             let Ok(pattern) = compile_regex(&source, false) else { return Ok(()) };
             let id = PatternId(0);
             let matches = pattern.is_match(id, &mut Caches::default(), &value);
-            let filter = Prefilter::new(std::iter::once((id, &pattern)), 1);
+            let filter = Prefilter::new(std::iter::once((id, &pattern)), 1, |_| true);
             let mut pool = Vec::new();
             filter.scan(&value, &mut pool);
             let allowed = has_bit(&pool, id) && pattern.facts.allow(value.len(), &ByteSet::occurring(&value));
@@ -190,7 +223,7 @@ mod tests {
             let pattern = compile_phrases(&phrases).unwrap();
             let id = PatternId(0);
             let matches = pattern.is_match(id, &mut Caches::default(), value.as_bytes());
-            let filter = Prefilter::new(std::iter::once((id, &pattern)), 1);
+            let filter = Prefilter::new(std::iter::once((id, &pattern)), 1, |_| true);
             let mut pool = Vec::new();
             filter.scan(value.as_bytes(), &mut pool);
             let allowed =

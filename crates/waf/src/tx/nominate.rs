@@ -334,7 +334,7 @@ impl Engine<'_> {
 
     fn ask_form(&mut self, form: &Form, value: ValueId, out: &mut Vec<Open>) {
         let program = self.program;
-        let (len, bytes, _) = self.state.values.outline(value);
+        let len = self.state.values.span(value).len as usize;
         if !form.by_pattern.is_empty()
             && let Some(filter) = program.prefilters.get(self.state.side)
         {
@@ -345,7 +345,8 @@ impl Engine<'_> {
                 while bits != 0 {
                     let id = PatternId(number * 64 + bits.trailing_zeros() as u16);
                     bits &= bits - 1;
-                    let allowed = |pattern: &Pattern| pattern.facts.allow(len as usize, &bytes);
+                    let allowed =
+                        |pattern: &Pattern| pattern.facts.allow(len, &self.state.values.byte_set(value));
                     if program.pattern(id).is_some_and(allowed) {
                         out.extend(form.questions_of(id).map(Open::new));
                     }
@@ -354,7 +355,8 @@ impl Engine<'_> {
         }
         for &(link, question) in &form.others {
             let link = program.links.get(link as usize);
-            if link.is_some_and(|link| link.negated || possible(&link.op, &bytes)) {
+            if link.is_some_and(|link| link.negated || possible(&link.op, &self.state.values.byte_set(value)))
+            {
                 out.push(Open::new(question));
             }
         }

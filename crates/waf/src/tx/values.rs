@@ -69,6 +69,8 @@ struct Step {
 }
 
 const NIL: u32 = u32::MAX;
+/// What would be found out about all of a text is put off for those that are at least this long, as bodies are.
+const LONG: u32 = 16 << 10;
 /// Shorter values are scanned sooner than their twins' candidates are copied.
 const TWIN_MIN: u32 = 64;
 
@@ -186,6 +188,13 @@ impl Values {
     }
 
     fn is_unchanged(&self, id: ValueId, by: u64) -> bool {
+        // What bytes a long text has is dearer to find out than to put it into lower case.
+        let untold = |value: &&Value| value.span.len >= LONG && value.outline.get().is_none();
+        if by == Transform::Lowercase.bit()
+            && let Some(value) = self.list.get(id.0 as usize).filter(untold)
+        {
+            return value.identities & by != 0;
+        }
         self.outline(id).2 & by == by
     }
 
@@ -427,8 +436,20 @@ fn place(table: &mut [u32], hash: u64, index: u32) {
     }
 }
 
-/// A seeded hash by folded multiplication, eight bytes a step.
+/// A seeded hash: of long texts that of some parts, because there are only few, and they are compared in full.
 fn hash(bytes: &[u8], seed: u64) -> u64 {
+    const PART: usize = 256;
+    if bytes.len() < LONG as usize {
+        return hash_all(bytes, seed);
+    }
+    let part = |at: usize| bytes.get(at..at + PART).unwrap_or_default();
+    let last = bytes.len() - PART;
+    let parts = [0, last / 4, last / 2, last / 4 * 3, last].map(part);
+    parts.into_iter().fold(bytes.len() as u64, |state, part| hash_all(part, seed ^ state))
+}
+
+/// Folded multiplication, eight bytes a step.
+fn hash_all(bytes: &[u8], seed: u64) -> u64 {
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
         product as u64 ^ (product >> 64) as u64
