@@ -80,26 +80,26 @@ pub fn set_forwarding(exchange: &Exchange, inherited: &Inherited, via: &str, out
         Scheme::Https => 443,
     });
     out.append_written(b"forwarded", |out| {
-        out.text("for=");
         if address.ip.is_ipv6() {
-            out.text("\"[");
+            out.text(b"for=\"[");
             out.address(address.ip);
-            out.text("]\"");
+            out.text(b"]\"");
         } else {
+            out.text(b"for=");
             out.address(address.ip);
         }
         if has_host {
-            out.text(";host=\"");
+            out.text(b";host=\"");
             write_host(out);
-            out.text("\"");
+            out.text(b"\"");
         }
-        out.text(";proto=");
+        out.text(b";proto=");
         out.text(proto);
     });
     out.append_written(b"x-forwarded-for", |out| {
         if let Some(chain) = &inherited.forwarded_for {
             out.text(chain);
-            out.text(", ");
+            out.text(b", ");
         }
         out.address(peer.ip().to_canonical());
     });
@@ -110,11 +110,11 @@ pub fn set_forwarding(exchange: &Exchange, inherited: &Inherited, via: &str, out
     out.append_written(b"x-forwarded-port", |out| out.decimal(u64::from(port)));
     out.append_written(b"x-real-ip", |out| out.address(address.ip));
     out.append_written(b"via", |out| {
-        out.text(exchange.request.version.as_str().trim_start_matches("HTTP/"));
-        out.text(" ");
+        out.text(exchange.request.version.number());
+        out.text(b" ");
         out.text(via);
     });
-    out.append_parsed(b"x-request-id", exchange.id.as_str().as_bytes());
+    out.append_parsed(b"x-request-id", exchange.id.as_bytes());
     out.append_parsed(b"traceparent", &exchange.trace.traceparent());
 }
 

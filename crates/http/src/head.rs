@@ -26,6 +26,16 @@ impl Version {
             Version::Http2 => "HTTP/2",
         }
     }
+
+    /// The number alone, as it stands in `Via`: `1.1`.
+    #[must_use]
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2",
+        }
+    }
 }
 
 /// The methods that routing and retries treat by name (RFC 9110 §9, RFC 5789); any other is `Other`, its
@@ -277,6 +287,19 @@ impl ResponseHead {
     pub fn media_type(&self) -> Option<&str> {
         media_type(&self.fields)
     }
+
+    /// Whether it is of this media type.
+    #[must_use]
+    pub fn is_of(&self, media_type: &str) -> bool {
+        // Most values do not even begin like it, or with white space of other scripts.
+        let begins = |value: &[u8]| {
+            let start = value.get(..media_type.len());
+            !value.first().is_some_and(u8::is_ascii_graphic)
+                || start.is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
+        };
+        self.fields.get("content-type").is_some_and(begins)
+            && self.media_type().is_some_and(|own| own.eq_ignore_ascii_case(media_type))
+    }
 }
 
 impl RequestHead {
@@ -288,7 +311,10 @@ impl RequestHead {
 }
 
 fn media_type(fields: &Fields) -> Option<&str> {
-    fields.get_str("content-type").map(|value| value.split(';').next().unwrap_or_default().trim())
+    let value = fields.get("content-type")?;
+    let end = value.iter().position(|b| *b == b';').unwrap_or(value.len());
+    // All of it: where the parameters are no text, nobody knows what the type is.
+    std::str::from_utf8(value).ok()?.get(..end).map(str::trim)
 }
 
 /// The reason phrase that RFC 9110 §15 (and RFC 6585) gives a status; empty for one it does not name.

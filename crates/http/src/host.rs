@@ -33,8 +33,9 @@ impl Host {
                 )
             }
             None => {
-                let (name, port) = text.split_once(':').unwrap_or((text, ""));
-                (canonical_name(name)?, port)
+                let colon = text.bytes().position(|b| b == b':').unwrap_or(text.len());
+                let (name, port) = text.split_at_checked(colon)?;
+                (canonical_name(name)?, port.strip_prefix(':').unwrap_or_default())
             }
         };
         let port = if port.is_empty() { None } else { Some(parse_port(port)?) };
@@ -109,8 +110,13 @@ fn canonical_name(name: &str) -> Option<String> {
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    let plain = !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
+    if text.is_empty() || text.len() > 5 {
+        return None;
+    }
+    let number = text
+        .bytes()
+        .try_fold(0u32, |number, b| b.is_ascii_digit().then(|| number * 10 + u32::from(b - b'0')));
+    number.and_then(|number| u16::try_from(number).ok())
 }
 
 #[cfg(test)]

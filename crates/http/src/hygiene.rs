@@ -6,8 +6,9 @@
 
 mod kind;
 
+use crate::fields::bit;
 use crate::{Fields, Malformed, RequestHead, ResponseHead};
-use kind::{Kind, fold, kind};
+use kind::{HOP_BY_HOP, Kind, fold, kind};
 
 /// Whether a field belongs to one hop only.
 #[must_use]
@@ -28,6 +29,9 @@ pub fn is_forbidden_trailer(name: &[u8]) -> bool {
 /// # Errors
 /// [`Malformed::FieldName`] at the first such name.
 pub fn check_names(fields: &Fields) -> Result<(), Malformed> {
+    if fields.is_plainly_named() {
+        return Ok(());
+    }
     // Without a branch for each byte: nearly all names are plain.
     let plain = |name: &[u8]| {
         name.iter().fold(true, |plain, byte| plain & (byte.is_ascii_alphanumeric() | (*byte == b'-')))
@@ -55,15 +59,8 @@ const ONCE: [&str; 2] = ["authorization", "content-type"];
 /// # Errors
 /// [`Malformed::Duplicate`].
 pub fn check_once(fields: &Fields) -> Result<(), Malformed> {
-    let mut seen = [false; ONCE.len()];
-    for (name, _) in fields.iter() {
-        for (known, seen) in ONCE.iter().zip(&mut seen) {
-            if is(name, known) && std::mem::replace(seen, true) {
-                return Err(Malformed::Duplicate);
-            }
-        }
-    }
-    Ok(())
+    let twice = |name: &&str| fields.get_all(*name).nth(1).is_some();
+    if ONCE.iter().any(twice) { Err(Malformed::Duplicate) } else { Ok(()) }
 }
 
 /// Drops from a client's request what may not pass, before any guard reads it. The fields that `Connection`
@@ -99,24 +96,32 @@ fn is(name: &[u8], known: &str) -> bool {
 
 /// The names `Connection` lists, less `close` and `keep-alive`. Most messages list no other.
 fn connection_options(fields: &Fields) -> Vec<Vec<u8>> {
-    fields
-        .get_all("connection")
-        .flat_map(|value| value.split(|b| *b == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|option| !option.is_empty() && !is(option, "close") && !is(option, "keep-alive"))
-        .map(<[u8]>::to_vec)
-        .collect()
+    let plain = |option: &[u8]| match option.len() {
+        5 => is(option, "close"),
+        10 => is(option, "keep-alive"),
+        _ => false,
+    };
+    let mut named = Vec::new();
+    for value in fields.get_all("connection").filter(|value| !plain(value)) {
+        let options = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        named.extend(options.filter(|option| !option.is_empty() && !plain(option)).map(<[u8]>::to_vec));
+    }
+    named
 }
 
 /// Drops from an upstream's response what may not pass: hop-by-hop fields and those that `Connection` names,
 /// and `drop`, the fields the operator withholds (`Server`, `X-Powered-By`).
 pub fn response(head: &mut ResponseHead, drop: &[String]) {
     let named = connection_options(&head.fields);
-    head.fields.retain(|name, _| {
-        !is_hop_by_hop(name)
-            && !drop.iter().any(|d| is(name, d))
-            && !named.iter().any(|n| name.eq_ignore_ascii_case(n))
-    });
+    if head.fields.names() & HOP_BY_HOP != 0 {
+        head.fields.retain(|name, _| bit(name) & HOP_BY_HOP == 0 || !is_hop_by_hop(name));
+    }
+    for name in drop {
+        head.fields.remove(name);
+    }
+    for name in named {
+        head.fields.remove(name);
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ impl RequestId {
     #[must_use]
     pub fn random() -> Self {
         let mut text = [0; 64];
-        write_hex(fastrand::u128(..), 32, &mut text);
+        if let Some(start) = text.first_chunk_mut() {
+            *start = hex(fastrand::u128(..));
+        }
         RequestId { text, len: 32 }
     }
 
@@ -34,10 +36,13 @@ impl RequestId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.text
-            .get(..usize::from(self.len))
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The id as the bytes of a field's value.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
 
@@ -53,24 +58,27 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// Writes the last `digits` hexadecimal digits of `value` to the start of `out`.
-fn write_hex(value: u128, digits: usize, out: &mut [u8]) {
-    let text = hex(value);
-    let from = text.get(text.len().saturating_sub(digits)..).unwrap_or_default();
-    for (to, from) in out.iter_mut().zip(from) {
-        *to = *from;
-    }
-}
-
-/// The 32 hexadecimal digits of `value`. Each of its 16 bytes is dealt with on its own, so that all are at once.
+/// The 32 hexadecimal digits of `value`.
 fn hex(value: u128) -> [u8; 32] {
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let mut text = [0; 32];
-    let (pairs, _) = text.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(value.to_be_bytes()) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
+    let (eights, _) = text.as_chunks_mut::<8>();
+    let bytes = value.to_be_bytes();
+    let (fours, _) = bytes.as_chunks::<4>();
+    for (eight, four) in eights.iter_mut().zip(fours) {
+        *eight = hex_eight(u32::from_be_bytes(*four));
     }
     text
+}
+
+/// Eight digits, all made together: the halves of a number are moved apart until each byte has four bits; then those that
+/// are above nine, to which adding six carries, get what letters are above digits.
+fn hex_eight(value: u32) -> [u8; 8] {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let apart = |x: u64, by: u32, mask: u64| (x | x << by) & mask;
+    let halves = apart(u64::from(value), 16, 0x0000_ffff_0000_ffff);
+    let nibbles = apart(apart(halves, 8, 0x00ff_00ff_00ff_00ff), 4, 0x0f0f_0f0f_0f0f_0f0f);
+    let letters = (nibbles + 6 * EACH) >> 4 & EACH;
+    (nibbles + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// A W3C trace context (Trace Context, level 1): the trace a request belongs to, and our span in it.
@@ -96,19 +104,21 @@ impl TraceContext {
 
     /// The trace's id, 32 hexadecimal digits.
     #[must_use]
-    pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
+    pub fn trace_id(&self) -> [u8; 32] {
+        hex(self.trace_id)
     }
 
     /// The `traceparent` field's value for the next hop: 55 characters.
     #[must_use]
     pub fn traceparent(&self) -> [u8; 55] {
         let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        if let Some(slot) = out.get_mut(3..35) {
-            write_hex(self.trace_id, 32, slot);
+        if let Some(slot) = out.get_mut(3..).and_then(<[u8]>::first_chunk_mut) {
+            *slot = hex(self.trace_id);
         }
-        if let Some(slot) = out.get_mut(36..52) {
-            write_hex(u128::from(self.span_id), 16, slot);
+        if let Some(slot) = out.get_mut(36..).and_then(<[u8]>::first_chunk_mut::<16>)
+            && let Some(digits) = hex(u128::from(self.span_id)).last_chunk()
+        {
+            *slot = *digits;
         }
         if let Some(flag) = out.last_mut() {
             *flag = if self.sampled { b'1' } else { b'0' };
@@ -167,6 +177,13 @@ mod tests {
             let next = TraceContext::continue_from(Some(bad), true).traceparent();
             assert_ne!(next[3..35], PARENT[3..35]);
             assert_eq!(next[53..], *b"00");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_formatter() {
+        for value in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, 10 << 124, 9 << 64] {
+            assert_eq!(hex(value), format!("{value:032x}").as_bytes());
         }
     }
 

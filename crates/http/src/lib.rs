@@ -38,8 +38,10 @@ mod ident;
 mod percent;
 mod principal;
 mod rejection;
+mod syntax;
 mod target;
 mod template;
+mod write;
 
 pub use body::{BodyError, Frame};
 pub use budget::{Budget, Held};
@@ -48,9 +50,7 @@ pub use client::{Client, ClientAddress, Scheme, TrustedProxies};
 pub use cookie::cookie;
 pub use destination::{DestinationPolicy, Forbidden};
 pub use exchange::{Exchange, Params};
-pub use fields::{
-    Block, Fields, InvalidField, ValueWriter, is_token, is_value, push_address, push_decimal, token_length,
-};
+pub use fields::{Block, Fields, InvalidField};
 pub use forwarded::ForwardedHeader;
 pub use guard::{Guard, ResponseGuard};
 pub use head::{Framing, Method, RequestHead, ResponseHead, Upgrade, Version, reason_phrase};
@@ -59,5 +59,7 @@ pub use ident::{RequestId, TraceContext};
 pub use percent::{percent_encode_query, percent_encode_segment};
 pub use principal::{Principal, PrincipalKind};
 pub use rejection::{AuthFailure, ContractFailure, Malformed, Rejection, Stage, UpstreamFailure};
+pub use syntax::{is_token, is_value, leading_text, leading_token, leading_value};
 pub use target::{Target, TargetError, Tolerance};
 pub use template::{Piece, Template, Values};
+pub use write::{ValueWriter, push_address, push_decimal};

@@ -30,7 +30,7 @@ pub(crate) fn form_decode(text: &str, form: bool) -> Cow<'_, [u8]> {
 }
 
 /// RFC 3986 `pchar` less `;`, which [`Target`](crate::Target) refuses.
-pub(crate) fn is_pchar(b: u8) -> bool {
+pub(crate) const fn is_pchar(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
             b,

@@ -1,7 +1,10 @@
 //! One reading of the request target, made before anything else looks at it.
 
+mod plain;
+
 use crate::client::Scheme;
-use crate::percent::{decode_pair, encode_segment, form_decode, is_pchar, push_encoded};
+use crate::percent::{decode_pair, encode_segment, form_decode, push_encoded};
+use plain::plain;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -15,8 +18,10 @@ use std::fmt;
 /// separators, backslashes, path parameters (`;`), overlong or broken UTF-8, control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    path: String,
-    query: Option<String>,
+    /// The path, and the query behind it with its `?` if there is one.
+    text: String,
+    /// Bytes of the path.
+    path: usize,
     scheme: Option<Scheme>,
     authority: Option<String>,
     asterisk: bool,
@@ -130,6 +135,10 @@ impl Target {
     /// # Errors
     /// As [`Target::parse`], for what is not covered.
     pub fn parse_tolerant(raw: &[u8], tolerance: Tolerance) -> Result<Self, TargetError> {
+        if let Some(path) = plain(raw) {
+            let text = String::from_utf8(raw.to_vec()).map_err(|_| TargetError::Byte)?;
+            return Ok(Target { text, path, ..Target::default() });
+        }
         let at = raw.iter().position(|&b| b == b'?').unwrap_or(raw.len());
         let (head, query) = raw.split_at_checked(at).ok_or(TargetError::Byte)?;
         let beyond = |&b: &u8| b >= 0x80 || b == b'\\';
@@ -138,21 +147,22 @@ impl Target {
         }
         let head = std::str::from_utf8(head).map_err(|_| TargetError::Byte)?;
         if raw == b"*" {
-            return Ok(Target { asterisk: true, path: "*".to_owned(), ..Target::default() });
+            return Ok(Target { asterisk: true, text: "*".to_owned(), path: 1, ..Target::default() });
         }
         let (scheme, authority, path) = split_authority(head)?;
         let mut target = Target { scheme, authority: authority.map(str::to_owned), ..Target::default() };
-        target.query = query.strip_prefix(b"?").map(encode_query_bytes);
         if query.iter().any(beyond) {
             target.tolerated.query = Some(TargetError::Byte);
         }
-        target.path = match canonical_path(path) {
+        target.text = match canonical_path(path) {
             Err(error) if tolerance.encoded_path && error.is_encoding() => {
                 target.tolerated.path = Some(error);
                 keep_encoded(path, error)?
             }
             strict => strict?,
         };
+        target.path = target.text.len();
+        push_query(query, &mut target.text);
         target.check(tolerance)?;
         Ok(target)
     }
@@ -167,23 +177,29 @@ impl Target {
         path.or(query).map_or(Ok(()), Err)
     }
 
+    /// Path and query as they are sent on.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The canonical path; starts with `/` unless [`Target::is_asterisk`].
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.text.get(..self.path).unwrap_or_default()
     }
 
     /// The query as it was sent, without the `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.text.get(self.path + 1..)
     }
 
     /// The first value of a query parameter, decoded: `+` is a space, `%HH` a byte, a stray `%` itself. A name
     /// without `=` has an empty value.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        query_value(self.query.as_deref()?, name)
+        query_value(self.query()?, name)
     }
 
     /// The scheme of an absolute-form target.
@@ -229,7 +245,7 @@ fn split_authority(raw: &str) -> Result<(Option<Scheme>, Option<&str>, &str), Ta
 }
 
 fn canonical_path(path: &str) -> Result<String, TargetError> {
-    if is_canonical(path) {
+    if plain(path.as_bytes()) == Some(path.len()) {
         return Ok(path.to_owned());
     }
     let decoded = decode(path)?;
@@ -290,18 +306,6 @@ fn join<'a>(decoded: impl Iterator<Item = Cow<'a, [u8]>>) -> Result<String, Targ
     Ok(out)
 }
 
-/// The ordinary case, settled in one scan: a path of plain characters with no dot and no empty segment.
-fn is_canonical(path: &str) -> bool {
-    let mut previous = b'\0';
-    path.starts_with('/')
-        && path.bytes().all(|b| {
-            let plain = is_pchar(b) || b == b'/';
-            let after_slash = previous == b'/' && (b == b'/' || b == b'.');
-            previous = b;
-            plain && !after_slash
-        })
-}
-
 fn decode(path: &str) -> Result<String, TargetError> {
     let mut out = Vec::with_capacity(path.len());
     let mut bytes = path.as_bytes();
@@ -356,23 +360,11 @@ pub(crate) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]
         .map(|(_, value)| form_decode(value, true))
 }
 
-/// The query as it was sent, but for the bytes that RFC 3986 does not know.
-fn encode_query_bytes(query: &[u8]) -> String {
-    if let Ok(plain) = std::str::from_utf8(query)
-        && plain.is_ascii()
-        && !query.contains(&b'\\')
-    {
-        return plain.to_owned();
-    }
-    let mut out = String::with_capacity(query.len());
+/// Appends a query and its `?` as they were sent, but for the bytes that RFC 3986 does not know.
+fn push_query(query: &[u8], out: &mut String) {
     for &byte in query {
-        if byte.is_ascii() && byte != b'\\' {
-            out.push(char::from(byte))
-        } else {
-            push_encoded(byte, &mut out)
-        }
+        if byte.is_ascii() && byte != b'\\' { out.push(char::from(byte)) } else { push_encoded(byte, out) }
     }
-    out
 }
 
 #[cfg(test)]

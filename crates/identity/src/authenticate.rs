@@ -75,14 +75,21 @@ impl Authenticator {
                 return Ok(());
             }
         }
-        let Some(text) = bearer(&exchange.request.fields).map_err(|error| self.refuse(error))? else {
+        let Some(given) = bearer(&exchange.request.fields).map_err(|error| self.refuse(error))? else {
             return if self.required {
                 Err(self.refuse(Refusal::Failure(AuthFailure::Missing)))
             } else {
                 Ok(())
             };
         };
-        let principal = self.identify(text, now).await.map_err(|error| {
+        let hash = recall::hash(given);
+        if let Some(principal) = self.recall(given, hash, now).await {
+            exchange.principal = Some(principal);
+            return Ok(());
+        }
+        let text = token68(given).map_err(|error| self.refuse(error))?;
+        // On the heap, so that what is recalled needs no room for it.
+        let principal = Box::pin(self.identify(text, hash, now)).await.map_err(|error| {
             tracing::debug!(reason = error.as_str(), request_id = exchange.id.as_str(), "token refused");
             match error.failure() {
                 Some(failure) => self.refuse(Refusal::Failure(failure)),
@@ -93,15 +100,20 @@ impl Authenticator {
         Ok(())
     }
 
-    async fn identify(&self, text: &str, now: Moment) -> Result<Arc<Principal>, TokenError> {
-        let hash = recall::hash(text);
+    /// Who calls, where one of the providers has believed the same bytes a moment ago. No others than a well-formed token's
+    /// were ever believed.
+    async fn recall(&self, given: &[u8], hash: u64, now: Moment) -> Option<Arc<Principal>> {
         for (at, provider) in self.providers.iter().enumerate() {
             if self.decides(at, provider)
-                && let Some(principal) = provider.recall(text, hash, now).await
+                && let Some(principal) = provider.recall(given, hash, now).await
             {
-                return Ok(principal);
+                return Some(principal);
             }
         }
+        None
+    }
+
+    async fn identify(&self, text: &str, hash: u64, now: Moment) -> Result<Arc<Principal>, TokenError> {
         let token = Token::parse(text)?;
         let issuer = token.issuer().ok_or(TokenError::Issuer)?;
         let mut error = TokenError::Issuer;
@@ -111,7 +123,7 @@ impl Authenticator {
                 Ok(keys) => {
                     let principal = Arc::new(provider.principal(token.claims));
                     if self.decides(at, provider) {
-                        provider.remember(text, hash, &principal, keys);
+                        provider.remember(text.as_bytes(), hash, &principal, keys);
                     }
                     return Ok(principal);
                 }
@@ -164,8 +176,8 @@ enum Refusal {
     Failure(AuthFailure),
 }
 
-/// The one bearer token of a request; `None` where there are no credentials, or such of another scheme.
-fn bearer(fields: &Fields) -> Result<Option<&str>, Refusal> {
+/// What stands where a request has its one bearer token; `None` where there are no credentials, or such of another scheme.
+fn bearer(fields: &Fields) -> Result<Option<&[u8]>, Refusal> {
     let mut lines = fields.get_all("authorization");
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -176,16 +188,20 @@ fn bearer(fields: &Fields) -> Result<Option<&str>, Refusal> {
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
+    Ok(Some(credentials.trim_ascii_start()))
+}
+
+/// The token that stands there, if it is one (`token68`, RFC 9110 §11.2).
+fn token68(given: &[u8]) -> Result<&str, Refusal> {
     let malformed = Refusal::Failure(AuthFailure::Malformed);
-    let token = credentials.trim_ascii_start();
-    if token.contains(&b',') {
+    if given.contains(&b',') {
         // Two fields that somebody joined (RFC 9110 §5.3).
         return Err(Refusal::Twice);
     }
-    let token68 =
+    let part =
         |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
-    if token.is_empty() || !token.iter().all(token68) {
+    if given.is_empty() || !given.iter().all(part) {
         return Err(malformed);
     }
-    std::str::from_utf8(token).map(Some).map_err(|_| malformed)
+    std::str::from_utf8(given).map_err(|_| malformed)
 }

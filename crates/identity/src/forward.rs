@@ -18,10 +18,11 @@ const ROLES: &str = "x-consumer-roles";
 /// A value that cannot stand in a field exactly as it is, is left out, never mended: `root\n` must not
 /// become `root`. So are scopes with a space or comma and roles with a comma, which would read as two.
 pub fn write_identity(caller: Option<&Principal>, out: &mut Fields) {
-    const NAMES: [&str; 5] = [SUBJECT, PROVIDER, KIND, SCOPES, ROLES];
-    // Most names are shorter than any of these.
-    let ours = |name: &[u8]| NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
-    out.retain(|name, _| name.len() < KIND.len() || !ours(name));
+    out.remove(SUBJECT);
+    out.remove(PROVIDER);
+    out.remove(KIND);
+    out.remove(SCOPES);
+    out.remove(ROLES);
     let Some(caller) = caller else { return };
     let mut put = |name: &str, value: &str| {
         if !value.is_empty() && is_value(value.as_bytes()) {

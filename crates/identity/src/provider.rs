@@ -281,7 +281,7 @@ impl Provider {
 
     /// The caller whose token was believed before, where it is to be believed still: its times allow it, and the keys
     /// that proved it are those in use.
-    pub(crate) async fn recall(&self, token: &str, hash: u64, now: Moment) -> Option<Arc<Principal>> {
+    pub(crate) async fn recall(&self, token: &[u8], hash: u64, now: Moment) -> Option<Arc<Principal>> {
         let Believed { principal, times, keys } = recall::recall(self.id, hash, token)?;
         self.check_times(times, now.unix).ok()?;
         if let Some(keys) = keys {
@@ -296,7 +296,7 @@ impl Provider {
     /// Remembers a token that was believed, by the keys that [`Provider::judge`] says, and its caller.
     pub(crate) fn remember(
         &self,
-        token: &str,
+        token: &[u8],
         hash: u64,
         principal: &Arc<Principal>,
         keys: Option<Arc<Held>>,

@@ -7,7 +7,7 @@
 use crate::store::Held;
 use portcullis_http::Principal;
 use std::cell::RefCell;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -55,13 +55,15 @@ pub(crate) struct Believed {
 struct Entry {
     provider: ProviderId,
     hash: u64,
-    token: Box<str>,
+    token: Box<[u8]>,
     believed: Believed,
 }
 
 /// A token's keyed hash.
-pub(crate) fn hash(token: &str) -> u64 {
-    HASHER.hash_one(token)
+pub(crate) fn hash(token: &[u8]) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    hasher.write(token);
+    hasher.finish()
 }
 
 fn place(provider: ProviderId, hash: u64) -> usize {
@@ -69,7 +71,7 @@ fn place(provider: ProviderId, hash: u64) -> usize {
 }
 
 /// What this thread remembers of a token.
-pub(crate) fn recall(provider: ProviderId, hash: u64, token: &str) -> Option<Believed> {
+pub(crate) fn recall(provider: ProviderId, hash: u64, token: &[u8]) -> Option<Believed> {
     let recall = |entries: &RefCell<Vec<Option<Entry>>>| {
         let entries = entries.try_borrow().ok()?;
         let entry = entries.get(place(provider, hash))?.as_ref()?;
@@ -80,7 +82,7 @@ pub(crate) fn recall(provider: ProviderId, hash: u64, token: &str) -> Option<Bel
 }
 
 /// Has this thread remember a token.
-pub(crate) fn remember(provider: ProviderId, hash: u64, token: &str, believed: Believed) {
+pub(crate) fn remember(provider: ProviderId, hash: u64, token: &[u8], believed: Believed) {
     if token.len() > LONGEST {
         return;
     }
@@ -117,16 +119,16 @@ mod tests {
     #[test]
     fn g_a_token_is_recalled_by_all_of_it_and_by_its_provider() {
         let (one, other) = (ProviderId::new(), ProviderId::new());
-        remember(one, 7, "a.b.c", believed("x"));
-        assert_eq!(recall(one, 7, "a.b.c").unwrap().principal.subject, "x");
-        assert!(recall(other, 7, "a.b.c").is_none());
+        remember(one, 7, b"a.b.c", believed("x"));
+        assert_eq!(recall(one, 7, b"a.b.c").unwrap().principal.subject, "x");
+        assert!(recall(other, 7, b"a.b.c").is_none());
         // Of the same hash, which chance could bring.
-        assert!(recall(one, 7, "a.b.d").is_none());
-        assert!(recall(one, 8, "a.b.c").is_none());
-        remember(one, 7 + PLACES as u64, "d.e.f", believed("y"));
-        assert!(recall(one, 7, "a.b.c").is_none(), "its place was taken");
+        assert!(recall(one, 7, b"a.b.d").is_none());
+        assert!(recall(one, 8, b"a.b.c").is_none());
+        remember(one, 7 + PLACES as u64, b"d.e.f", believed("y"));
+        assert!(recall(one, 7, b"a.b.c").is_none(), "its place was taken");
         let long = "x".repeat(LONGEST + 1);
-        remember(one, 9, &long, believed("z"));
-        assert!(recall(one, 9, &long).is_none());
+        remember(one, 9, long.as_bytes(), believed("z"));
+        assert!(recall(one, 9, long.as_bytes()).is_none());
     }
 }

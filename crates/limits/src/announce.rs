@@ -8,6 +8,7 @@
 
 use crate::{Decision, Quota};
 use portcullis_http::{Fields, ValueWriter};
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// Whole seconds, rounded up: a client that waits so long has waited long enough.
@@ -31,7 +32,7 @@ pub(crate) fn announce<'a>(
     let first = members.clone().min_by_key(|(_, _, decision)| restriction(decision));
     let Some((first_name, first_policy, least)) = first else { return };
     let others = members.filter(|(name, ..)| *name != first_name);
-    let ours_first = match fields.get_str("ratelimit").and_then(leading_remaining) {
+    let ours_first = match fields.get("ratelimit").and_then(leading_remaining) {
         Some(earlier) => !least.admitted || least.remaining < earlier,
         None => true,
     };
@@ -53,7 +54,8 @@ pub(crate) fn announce<'a>(
 
 /// Writes a field, before or behind what an earlier stage has written there.
 fn write(fields: &mut Fields, name: &[u8], ours_first: bool, ours: impl Fn(&mut ValueWriter<'_>)) {
-    let earlier = fields.get(name).map(<[u8]>::to_vec);
+    // Few are longer.
+    let earlier = fields.get(name).map(SmallVec::<[u8; 256]>::from_slice);
     let Some(earlier) = earlier else { return fields.append_written(name, ours) };
     fields.remove(name);
     fields.append_written(name, |out| {
@@ -87,6 +89,9 @@ fn write_state(out: &mut ValueWriter<'_>, name: &str, decision: &Decision) {
 }
 
 /// The `r` of the first member of a value that an earlier stage wrote by [`write_state`].
-fn leading_remaining(value: &str) -> Option<u64> {
-    value.split_once(";r=")?.1.split(';').next()?.parse().ok()
+fn leading_remaining(value: &[u8]) -> Option<u64> {
+    let mark = b";r=";
+    let behind = value.windows(mark.len()).position(|part| part == mark)? + mark.len();
+    let digits = value.get(behind..)?.split(|b| *b == b';').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

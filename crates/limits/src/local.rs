@@ -4,7 +4,7 @@ use crate::quota::Quota;
 use crate::{Clock, Decision, Decisions, Demand, Monotonic, Store, StoreError};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -53,8 +53,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Shard {
     sets: Vec<[Entry; WAYS]>,
-    /// By the limit's hash; as many as there are limits.
-    overflow: HashMap<u64, u64>,
+    /// By the limit's name.
+    overflow: HashMap<Box<str>, u64>,
 }
 
 /// Where a caller's TAT is, or shall be.
@@ -98,7 +98,10 @@ impl<C: Clock> LocalStore<C> {
 
     /// As [`Store::take`], at once.
     pub fn take_now(&self, demands: &[Demand<'_>]) -> Decisions {
-        let callers: SmallVec<[Caller; 4]> = demands.iter().map(|demand| self.caller(demand)).collect();
+        if let [demand] = demands {
+            return self.take_one(demand);
+        }
+        let callers: SmallVec<[Caller<'_>; 4]> = demands.iter().map(|demand| self.caller(demand)).collect();
         // All locks are held while all demands are judged and charged; taken in order, so that none waits in
         // a circle.
         let mut order: SmallVec<[usize; 4]> = callers.iter().map(|caller| caller.shard).collect();
@@ -114,21 +117,16 @@ impl<C: Clock> LocalStore<C> {
         let mut decisions = Decisions::new();
         for (caller, demand) in callers.iter().zip(demands) {
             let Some((_, shard)) = locked.iter_mut().find(|(at, _)| *at == caller.shard) else { continue };
-            if shard.place(caller, now).0 == Place::Overflow {
-                self.overflowed.fetch_add(1, Ordering::Relaxed);
-            }
-            let before = shard.tat(caller, now);
-            let (decision, after) = demand.quota.judge(before, now);
-            if after < before {
-                shard.keep(caller, after, now);
-            }
-            decisions.push(decision);
+            decisions.push(self.judge(shard, caller, demand, now).decision);
         }
         let admitted = decisions.iter().all(|decision| decision.admitted);
         for ((caller, demand), decision) in callers.iter().zip(demands).zip(&mut decisions) {
             let Some((_, shard)) = locked.iter_mut().find(|(at, _)| *at == caller.shard) else { continue };
             if admitted {
-                self.charge(shard, caller, demand.quota, now);
+                // Looked for again: the demand before may have taken the place.
+                let found = shard.find(caller, now);
+                let tat = demand.quota.judge(found.tat, now).1;
+                self.charge(shard, caller, found, tat);
             } else if decision.admitted {
                 *decision = uncharged(*decision, demand.quota);
             }
@@ -136,19 +134,46 @@ impl<C: Clock> LocalStore<C> {
         decisions
     }
 
-    fn charge(&self, shard: &mut Shard, caller: &Caller, quota: &Quota, now: u64) {
-        let (_, tat) = quota.judge(shard.tat(caller, now), now);
-        if shard.place(caller, now).0 == (Place::Free { used_before: true }) {
-            self.evicted.fetch_add(1, Ordering::Relaxed);
+    /// What most requests ask: one limit, so that nothing comes between judging and charging.
+    fn take_one(&self, demand: &Demand<'_>) -> Decisions {
+        let caller = self.caller(demand);
+        let Some(shard) = self.shards.get(caller.shard) else { return Decisions::new() };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let Judged { decision, found, after } = self.judge(&mut shard, &caller, demand, now);
+        if decision.admitted {
+            self.charge(&mut shard, &caller, found, after);
         }
-        shard.keep(caller, tat, now);
+        SmallVec::from_iter([decision])
     }
 
-    fn caller(&self, demand: &Demand<'_>) -> Caller {
-        let hash = self.hasher.hash_one((demand.limit, &demand.partition));
-        let limit = self.hasher.hash_one(demand.limit);
-        let low = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
-        Caller { hash, limit, shard: low }
+    /// Judges a demand, and keeps what its quota corrects.
+    fn judge(&self, shard: &mut Shard, caller: &Caller<'_>, demand: &Demand<'_>, now: u64) -> Judged {
+        let found = shard.find(caller, now);
+        if found.place == Place::Overflow {
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+        }
+        let (decision, after) = demand.quota.judge(found.tat, now);
+        if after < found.tat {
+            shard.keep(caller, found, after);
+        }
+        Judged { decision, found, after }
+    }
+
+    fn charge(&self, shard: &mut Shard, caller: &Caller<'_>, found: Found, tat: u64) {
+        if found.place == (Place::Free { used_before: true }) {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        shard.keep(caller, found, tat);
+    }
+
+    fn caller<'a>(&self, demand: &Demand<'a>) -> Caller<'a> {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(demand.limit.as_bytes());
+        demand.partition.feed(&mut hasher);
+        let hash = hasher.finish();
+        let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        Caller { hash, limit: demand.limit, shard }
     }
 }
 
@@ -164,49 +189,61 @@ fn uncharged(decision: Decision, quota: &Quota) -> Decision {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Caller {
+struct Caller<'a> {
+    /// The limit's and the partition's.
     hash: u64,
-    limit: u64,
+    limit: &'a str,
     shard: usize,
 }
 
+/// Where a caller's TAT is or shall be, and what it is.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    place: Place,
+    set: usize,
+    way: usize,
+    tat: u64,
+}
+
+/// What came of one demand, before it is charged.
+struct Judged {
+    decision: Decision,
+    found: Found,
+    /// The TAT to keep if it is.
+    after: u64,
+}
+
 impl Shard {
-    fn set(&self, caller: &Caller) -> usize {
+    fn find(&self, caller: &Caller<'_>, now: u64) -> Found {
         // The lowest bits chose the shard.
         let sets = self.sets.len().max(1) as u64;
-        usize::try_from((caller.hash / SHARDS as u64) % sets).unwrap_or(0)
-    }
-
-    /// Where the caller's TAT is or shall be, and which place of its set that is.
-    fn place(&self, caller: &Caller, now: u64) -> (Place, usize) {
-        let set = self.sets.get(self.set(caller)).map_or(&[][..], |set| &set[..]);
-        if let Some(way) = set.iter().position(|entry| entry.caller == caller.hash && entry.tat > now) {
-            return (Place::Known, way);
+        let set = usize::try_from((caller.hash / SHARDS as u64) % sets).unwrap_or(0);
+        let ways = self.sets.get(set).map_or(&[][..], |set| &set[..]);
+        let is_known = |(_, entry): &(usize, &Entry)| entry.caller == caller.hash && entry.tat > now;
+        if let Some((way, entry)) = ways.iter().enumerate().find(is_known) {
+            return Found { place: Place::Known, set, way, tat: entry.tat };
         }
-        match set.iter().enumerate().min_by_key(|(_, entry)| entry.tat) {
+        match ways.iter().enumerate().min_by_key(|(_, entry)| entry.tat) {
             Some((way, entry)) if entry.tat <= now => {
-                (Place::Free { used_before: entry.tat != 0 && entry.caller != caller.hash }, way)
+                let used_before = entry.tat != 0 && entry.caller != caller.hash;
+                Found { place: Place::Free { used_before }, set, way, tat: 0 }
             }
-            _ => (Place::Overflow, 0),
+            _ => {
+                let tat = self.overflow.get(caller.limit).copied().unwrap_or(0);
+                Found { place: Place::Overflow, set, way: 0, tat }
+            }
         }
     }
 
-    fn tat(&self, caller: &Caller, now: u64) -> u64 {
-        match self.place(caller, now) {
-            (Place::Known, way) => {
-                self.sets.get(self.set(caller)).and_then(|set| set.get(way)).map_or(0, |entry| entry.tat)
+    fn keep(&mut self, caller: &Caller<'_>, found: Found, tat: u64) {
+        if found.place == Place::Overflow {
+            match self.overflow.get_mut(caller.limit) {
+                Some(shared) => *shared = tat,
+                None => {
+                    self.overflow.insert(caller.limit.into(), tat);
+                }
             }
-            (Place::Free { .. }, _) => 0,
-            (Place::Overflow, _) => self.overflow.get(&caller.limit).copied().unwrap_or(0),
-        }
-    }
-
-    fn keep(&mut self, caller: &Caller, tat: u64, now: u64) {
-        let (place, way) = self.place(caller, now);
-        let set = self.set(caller);
-        if place == Place::Overflow {
-            self.overflow.insert(caller.limit, tat);
-        } else if let Some(entry) = self.sets.get_mut(set).and_then(|set| set.get_mut(way)) {
+        } else if let Some(entry) = self.sets.get_mut(found.set).and_then(|set| set.get_mut(found.way)) {
             *entry = Entry { caller: caller.hash, tat };
         }
     }

@@ -84,8 +84,8 @@ async fn send<D: Downstream>(mut head: ResponseHead, body: Bytes, downstream: &m
 
 /// Appends the fields that guards left for the answer.
 pub(crate) fn append_all(fields: &mut Fields, extra: Option<&Fields>) {
-    for (name, value) in extra.into_iter().flat_map(Fields::iter) {
-        fields.append_parsed(name, value);
+    if let Some(extra) = extra.filter(|extra| !extra.is_empty()) {
+        fields.append_from(extra, |_| true);
     }
 }
 
@@ -98,5 +98,5 @@ pub(crate) fn finish_fields(fields: &mut Fields, id: &RequestId) {
         });
     }
     fields.remove("x-request-id");
-    fields.append_parsed(b"x-request-id", id.as_str().as_bytes());
+    fields.append_parsed(b"x-request-id", id.as_bytes());
 }

@@ -16,9 +16,9 @@ use portcullis_tls::ClientCertFields;
 use portcullis_upstream::{Lease, Outbound, Outcome, Trail, Upstream};
 use portcullis_wire::{Call as _, Downstream, Pump, PumpError, Sink as _, SinkError, Source as _};
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 /// An upstream's answer, of which the head has come.
 pub(crate) struct Answer {
@@ -83,11 +83,7 @@ pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fi
     out.append_written(b"host", |out| {
         if exchange.host.is_empty() { out.text(via) } else { exchange.host.write(out) }
     });
-    for (name, value) in passing.iter() {
-        if !name.eq_ignore_ascii_case(b"host") {
-            out.append_parsed(name, value);
-        }
-    }
+    out.append_from(passing, |name| !name.eq_ignore_ascii_case(b"host"));
     set_forwarding(exchange, inherited, via, out);
     write_identity(exchange.principal.as_deref(), out);
     if let Some(certificate) = &exchange.client.certificate {
@@ -99,12 +95,14 @@ pub(crate) fn outgoing_fields(passing: &Fields, origin: Origin<'_>, out: &mut Fi
 fn outgoing(origin: Origin<'_>, route: &RoutePlan, plan: &ForwardPlan) -> Result<RequestHead, Rejection> {
     let exchange = origin.exchange;
     let mut head = RequestHead::default();
-    let rewritten = match &plan.rewrite {
-        Some(template) => Some(template.path(&exchange.values()).ok_or(Rejection::NoRoute)?),
-        None => None,
-    };
-    let path = rewritten.as_deref().unwrap_or(exchange.target.path());
-    head.set_line_of(exchange.request.method_text(), path, exchange.target.query(), Version::Http11);
+    let (method, target) = (exchange.request.method_text(), &exchange.target);
+    match &plan.rewrite {
+        Some(template) => {
+            let path = template.path(&exchange.values()).ok_or(Rejection::NoRoute)?;
+            head.set_line_of(method, &path, target.query(), Version::Http11);
+        }
+        None => head.set_line(method, target.as_str().as_bytes(), Version::Http11),
+    }
     outgoing_fields(&exchange.request.fields, origin, &mut head.fields);
     origin.time.clean(&mut head);
     head.upgrade = exchange.request.upgrade;
@@ -141,19 +139,16 @@ pub(crate) async fn call<D: Downstream>(
     let deadline = origin.time.deadline();
     let outbound = Outbound { deadline, ..target.outbound(origin.exchange, &head) };
     // There from the beginning: a call that is given up is logged, too.
-    let (name, began) = (target.name.clone(), Instant::now());
-    let called = record.upstream.insert(Called { name, trail: Trail::default(), began, duration: None });
+    let called = record.upstream.insert(Called { name: target.name.clone(), trail: Trail::default() });
     // Where the firewall sees a prefix only, the limit was that prefix's.
     let limit = route.body.limit.filter(|_| !(route.body.buffered && route.body.inspect_prefix));
     let limit = limit.map_or(u64::MAX, |limit| limit as u64);
     let way = Way { outbound: &outbound, upstream: &target.upstream, trailers: &plan.trailers };
     let mut result = exchange_heads(way, body, limit, downstream, &mut called.trail).await;
-    let duration = began.elapsed();
-    called.duration = Some(duration);
     count_tries(&target.metrics, &called.trail);
     match &mut result {
         Ok(answer) => {
-            target.metrics.answered(answer.head.status, duration);
+            target.metrics.answered(answer.head.status, called.trail.elapsed());
             // Who merely was quicker does not take a client from the endpoint that has its session.
             let stays = outbound.sticky.is_some() && called.trail.is_hedged();
             if let (Some(sticky), AnswerBody::Upstream(relay), false) = (&target.sticky, &answer.body, stays)
@@ -202,8 +197,11 @@ async fn exchange_heads<D: Downstream>(
     if !body.more {
         // All of it is here, so that a connection that died while it was idle can be replaced unnoticed.
         let whole = (body.framing != Framing::None).then_some(&body.read);
-        let sent = upstream.send(outbound, whole, &mut answer, trail);
-        let lease = unless_gone(sent, downstream).await?.map_err(Rejection::Upstream)?;
+        let lease = {
+            // Not to be moved from here, so that there is room for it once.
+            let sent = pin!(upstream.send(outbound, whole, &mut answer, trail));
+            unless_gone(sent, downstream).await?.map_err(Rejection::Upstream)?
+        };
         return Ok(Answer {
             head: answer,
             trailers: passing,
@@ -226,17 +224,15 @@ async fn exchange_heads<D: Downstream>(
 
 /// Waits for the upstream only as long as somebody waits for us.
 async fn unless_gone<D: Downstream, T>(
-    call: impl Future<Output = T>,
+    mut call: Pin<&mut impl Future<Output = T>>,
     downstream: &mut D,
 ) -> Result<T, Rejection> {
-    tokio::select! {
-        biased;
-        done = call => Ok(done),
-        () = poll_fn(|cx| downstream.poll_gone(cx)) => {
-            // Nobody will read this answer.
-            Err(client_fault(BodyError::Incomplete))
-        }
-    }
+    poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        // Nobody will read this answer.
+        Poll::Pending => downstream.poll_gone(cx).map(|()| Err(client_fault(BodyError::Incomplete))),
+    })
+    .await
 }
 
 impl Upload {

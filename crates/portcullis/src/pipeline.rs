@@ -64,7 +64,7 @@ async fn pass<D: Downstream>(
     }
     let route = route(snapshot, exchange, record)?;
     let time = Time::new(&route, &exchange.request, snapshot.deadline_header.as_deref(), record.began);
-    let deadline = time.total.map(|total| Instant::now() + total);
+    let deadline = time.total.map(|total| Instant::from_std(record.began) + total);
     let matched = Matched { route: &route, time };
     let lasting = {
         // Not to be moved from here: with all that a request may come to wait for it is large.

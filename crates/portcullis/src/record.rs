@@ -13,13 +13,12 @@ use portcullis_upstream::{Denied, Outcome, Trail, Try};
 use portcullis_waf::Mode;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 /// The facts that stages leave behind.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) began: Instant,
-    time: SystemTime,
     pub(crate) metrics: Option<RouteMetrics>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -37,9 +36,6 @@ pub(crate) struct Record {
 pub(crate) struct Called {
     pub(crate) name: Arc<str>,
     pub(crate) trail: Trail,
-    pub(crate) began: Instant,
-    /// To the head of the answer or the failure; `None` where neither came.
-    pub(crate) duration: Option<Duration>,
 }
 
 impl Called {
@@ -55,7 +51,7 @@ impl Called {
             denied: self.trail.denied().map(Denied::as_str),
             name: &self.name,
             endpoint: self.trail.endpoint().unwrap_or_default(),
-            duration: self.duration.unwrap_or_else(|| self.began.elapsed()),
+            duration: self.trail.elapsed(),
             attempts: u32::try_from(self.trail.tries().len()).unwrap_or(u32::MAX),
         }
     }
@@ -74,7 +70,6 @@ impl Record {
     pub(crate) fn begin() -> Self {
         Record {
             began: Instant::now(),
-            time: SystemTime::now(),
             metrics: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -120,9 +115,14 @@ impl Record {
             verdict.count(metrics);
         }
         let exchange = subject.exchange();
+        if snapshot.firewall_log.is_none() && snapshot.access_log.is_none() {
+            return;
+        }
+        let now = SystemTime::now();
+        let time = now.checked_sub(duration).unwrap_or(now);
         let matches: Vec<RuleMatch<'_>> = verdict.map(Verdict::matches).unwrap_or_default();
         if let (Some(plan), Some(verdict), Some(exchange)) = (&snapshot.firewall_log, verdict, exchange) {
-            let event = firewall_event(verdict, &matches, exchange, self.time, status);
+            let event = firewall_event(verdict, &matches, exchange, time, status);
             let audited = plan.audited(&verdict.report, status);
             plan.log.write(&FirewallEvent { audited, ..event });
         }
@@ -132,7 +132,7 @@ impl Record {
         let difference = verdict.and_then(Verdict::difference);
         let partial: Vec<&str> = self.partial.iter().map(|part| &**part).collect();
         log.write(&AccessRecord {
-            time: self.time,
+            time,
             id: subject.id(),
             trace: exchange.map(|x| &x.trace),
             listener: &connection.listener,

@@ -40,7 +40,7 @@ pub(crate) async fn respond<D: Downstream>(
     let head = &mut answer.head;
     firewall.response_headers(head)?;
     let bodiless = exchange.request.method == Method::Head || matches!(head.status, 204 | 304);
-    let event_stream = head.media_type().is_some_and(|media| media.eq_ignore_ascii_case("text/event-stream"));
+    let event_stream = head.is_of("text/event-stream");
     let hold = !bodiless && !plan.streaming && !event_stream;
     if let (Framing::Length(length), Some(most)) = (head.framing, plan.max_size)
         && length > most

@@ -10,7 +10,7 @@ use crate::cors;
 use portcullis_config::{HostPattern, Match, PathPattern, PathSegment};
 use portcullis_http::{Exchange, Method, Params, Rejection};
 use regex::bytes::Regex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Finds routes by their place in the configuration.
@@ -24,7 +24,7 @@ pub(crate) struct Router {
 
 #[derive(Debug, Default)]
 struct Node {
-    literal: HashMap<String, Node>,
+    literal: BTreeMap<String, Node>,
     param: Option<Box<Node>>,
     rest: Vec<Candidate>,
     here: Vec<Candidate>,

@@ -2,7 +2,7 @@
 
 use crate::escape::{MAX_VALUE, json_string, json_text};
 use crate::firewall::FirewallRecord;
-use crate::json::{Object, list};
+use crate::json::{Object, key, list};
 use crate::logging::LogFormat;
 use crate::{LogQueue, redact_path, redact_query};
 use jiff::Timestamp;
@@ -96,6 +96,24 @@ pub struct TryRecord<'a> {
     pub hedge: bool,
 }
 
+impl UpstreamRecord<'_> {
+    fn write_json(&self, object: &mut Object<'_>) {
+        object.joined(key!("upstream"));
+        json_string(self.name.as_bytes(), MAX_VALUE, object.out);
+        object.joined(key!("endpoint"));
+        json_string(self.endpoint.as_bytes(), MAX_VALUE, object.out);
+        object.joined(key!("upstream_ms"));
+        write_millis(self.duration, object.out);
+        object.joined(key!("attempts"));
+        push_decimal(u64::from(self.attempts), object.out);
+        if !self.tries.is_empty() {
+            object.key("tries");
+            list(object.out, self.tries, TryRecord::write_json);
+        }
+        object.optional("retry_denied", self.denied.map(str::as_bytes));
+    }
+}
+
 impl TryRecord<'_> {
     fn write_json(&self, out: &mut Vec<u8>) {
         let mut object = Object::begin(out);
@@ -153,42 +171,39 @@ impl AccessRecord<'_> {
         object.key("timestamp");
         object.out.push(b'"');
         write_time(self.time, object.out);
-        object.out.push(b'"');
-        object.json("level", b"\"INFO\"");
-        object.json("message", b"\"request\"");
-        object.text("request_id", self.id.as_str().as_bytes());
-        if let Some(id) = self.trace.map(TraceContext::traceparent) {
-            object.text("trace_id", id.get(3..35).unwrap_or_default());
+        // An id is of plain characters, like all that is written between quotes here.
+        object.joined("\",\"level\":\"INFO\",\"message\":\"request\",\"request_id\":\"");
+        object.out.extend_from_slice(self.id.as_bytes());
+        if let Some(trace) = self.trace {
+            object.joined("\",\"trace_id\":\"");
+            object.out.extend_from_slice(&trace.trace_id());
         }
-        object.text("listener", self.listener.as_bytes());
-        object.key("client");
-        object.out.push(b'"');
+        object.joined("\",\"listener\":");
+        json_string(self.listener.as_bytes(), MAX_VALUE, object.out);
+        object.joined(",\"client\":\"");
         push_address(self.client, object.out);
-        object.out.push(b'"');
-        object.text("protocol", self.version.as_str().as_bytes());
-        object.text("method", self.method);
-        object.text("host", self.host.as_bytes());
-        object.text("path", &redact_path(self.path));
+        object.joined("\",\"protocol\":\"");
+        object.joined(self.version.as_str());
+        object.joined("\",\"method\":");
+        json_string(self.method, MAX_VALUE, object.out);
+        object.joined(key!("host"));
+        json_string(self.host.as_bytes(), MAX_VALUE, object.out);
+        object.joined(key!("path"));
+        json_string(&redact_path(self.path), MAX_VALUE, object.out);
         object.optional("query", self.query.map(redact_query).as_deref());
         object.optional("route", self.route.map(str::as_bytes));
         object.optional("consumer", self.consumer.map(str::as_bytes));
         object.optional("user_agent", self.user_agent);
-        object.number("status", u64::from(self.status));
-        object.number("bytes_in", self.bytes_in);
-        object.number("bytes_out", self.bytes_out);
-        object.key("duration_ms");
+        object.joined(key!("status"));
+        push_decimal(u64::from(self.status), object.out);
+        object.joined(key!("bytes_in"));
+        push_decimal(self.bytes_in, object.out);
+        object.joined(key!("bytes_out"));
+        push_decimal(self.bytes_out, object.out);
+        object.joined(key!("duration_ms"));
         write_millis(self.duration, object.out);
         if let Some(upstream) = &self.upstream {
-            object.text("upstream", upstream.name.as_bytes());
-            object.text("endpoint", upstream.endpoint.as_bytes());
-            object.key("upstream_ms");
-            write_millis(upstream.duration, object.out);
-            object.number("attempts", u64::from(upstream.attempts));
-            if !upstream.tries.is_empty() {
-                object.key("tries");
-                list(object.out, upstream.tries, TryRecord::write_json);
-            }
-            object.optional("retry_denied", upstream.denied.map(str::as_bytes));
+            upstream.write_json(&mut object);
         }
         self.write_refusal(&mut object);
         if !self.partial.is_empty() {

@@ -28,12 +28,25 @@ pub(crate) fn json_text(bytes: &[u8], limit: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a text stands in JSON as it is. Of whole chunks without a branch for each byte, so that all are judged at
-/// once.
+/// Whether a text stands in JSON as it is.
 fn is_plain(bytes: &[u8]) -> bool {
-    let plain = |b: &u8| (*b >= b' ') & (*b <= b'~') & (*b != b'"') & (*b != b'\\');
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    chunks.iter().all(|chunk| chunk.iter().fold(true, |all, b| all & plain(b))) && rest.iter().all(plain)
+    let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'"' && *b != b'\\';
+    let (eights, rest) = bytes.as_chunks::<8>();
+    eights.iter().all(|eight| are_plain(*eight)) && rest.iter().all(plain)
+}
+
+/// The same of eight bytes, looked at together: of each the high bit is set by subtracting 0x20 where it is below that, by
+/// adding 1 where it is beyond `~`, and by subtracting 1 from what it differs from `"` and `\` by where that is nothing.
+fn are_plain(eight: [u8; 8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = 0x80 * EACH;
+    let text = u64::from_ne_bytes(eight);
+    let is = |byte: u8| {
+        let differs = text ^ (u64::from(byte) * EACH);
+        differs.wrapping_sub(EACH) & !differs
+    };
+    let below = text.wrapping_sub(0x20 * EACH) & !text;
+    (text | text.wrapping_add(EACH) | below | is(b'"') | is(b'\\')) & HIGH == 0
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
@@ -184,6 +197,18 @@ mod tests {
         let mut out = Vec::new();
         human_line("\x1b[32mINFO\x1b[0m \x1b[2J\x1b[8mhidden\x1b[", true, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), "\x1b[32mINFO\x1b[0m \\u001b[2J\\u001b[8mhidden\\u001b[");
+    }
+
+    #[test]
+    fn one_byte_among_eight_that_is_not_plain_shows() {
+        for byte in 0..=255u8 {
+            for at in 0..8 {
+                let mut eight = *b"~ab z!#[";
+                eight[at] = byte;
+                let plain = matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+                assert_eq!(are_plain(eight), plain, "{byte} at {at}");
+            }
+        }
     }
 
     proptest! {

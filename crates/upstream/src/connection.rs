@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
 
-/// Begins an exchange with this endpoint, over a connection that has served before only where `reuse` says so. A
-/// failure is reported to the endpoint.
+/// Begins an exchange with this endpoint, which was chosen at `began`, over a connection that has served before only where
+/// `reuse` says so. A failure is reported to the endpoint.
 ///
 /// # Errors
 /// [`UpstreamFailure`] where no connection is to be had; nothing was sent then.
@@ -27,15 +27,16 @@ pub(crate) async fn lease(
     head: &RequestHead,
     framing: Framing,
     reuse: bool,
+    began: Instant,
 ) -> Result<Lease, UpstreamFailure> {
-    let (group, client, began) = (&*upstream.group, &*upstream.client, Instant::now());
+    let (group, client) = (&*upstream.group, &*upstream.client);
     let in_flight = (endpoint.gauge(Level::InFlight), group.in_flight());
-    let connecting = async {
+    let connecting = pin!(async {
         match group.protocol {
-            Protocol::Http1 => http1(group, client, endpoint, reuse).await,
+            Protocol::Http1 => http1(group, client, endpoint, reuse.then_some(began)).await,
             Protocol::Http2 => http2(group, endpoint).await,
         }
-    };
+    });
     let connected = match upstream.retry.per_try_timeout {
         None => connecting.await,
         Some(limit) => timeout(limit, connecting).await.unwrap_or(Err(UpstreamFailure::ConnectTimeout)),
@@ -58,14 +59,16 @@ async fn http1(
     group: &Group,
     client: &ClientSettings,
     endpoint: &Arc<Endpoint>,
-    reuse: bool,
+    reuse: Option<Instant>,
 ) -> Result<(Connection, bool), UpstreamFailure> {
-    if reuse && let Some(kept) = pool::take(endpoint) {
+    if let Some(now) = reuse
+        && let Some(kept) = pool::take(endpoint, now)
+    {
         endpoint.note_reuse();
         return Ok((Connection::Http1(kept), true));
     }
     // On the heap, so that exchanges over connections that rest need no room for it.
-    Box::pin(open(group, client, endpoint, reuse)).await
+    Box::pin(open(group, client, endpoint, reuse.is_some())).await
 }
 
 async fn open(
@@ -114,7 +117,7 @@ async fn place(group: &Group, endpoint: &Arc<Endpoint>, reuse: bool) -> Result<P
             let mut freed = pin!(lasting.freed.notified());
             // From here on nothing that is freed is missed.
             freed.as_mut().enable();
-            if reuse && let Some(kept) = pool::take(endpoint) {
+            if reuse && let Some(kept) = pool::take(endpoint, Instant::now()) {
                 return Place::Kept(kept);
             }
             if let Ok(slot) = supervision.slot(endpoint) {

@@ -43,8 +43,8 @@ pub struct Lease {
     reused: bool,
     answered: bool,
     began: Instant,
-    /// Whether the endpoint has heard how it went.
-    reported: bool,
+    /// How long it took, once the endpoint has heard how it went.
+    took: Option<Duration>,
     /// The request's body comes from the client, in the client's time.
     awaits_client: bool,
     admission: Admission,
@@ -81,7 +81,7 @@ impl Lease {
             reused,
             answered: false,
             began,
-            reported: false,
+            took: None,
             awaits_client: false,
             admission,
             ending: None,
@@ -90,8 +90,9 @@ impl Lease {
     }
 
     fn report(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.reported, true) {
+        if self.took.is_none() {
             let took = self.began.elapsed();
+            self.took = Some(took);
             self.endpoint.report(outcome, took);
             if outcome == Outcome::Failed(UpstreamFailure::Closed) && self.was_idle() {
                 // It closed a connection that idled, most likely, which says nothing of how it serves.
@@ -105,11 +106,11 @@ impl Lease {
     /// Takes note of an answer's head, which is all that counts unless somebody judges the endpoint.
     fn report_head(&mut self, head: &ResponseHead) {
         let outcome = Outcome::Answered { status: head.status };
-        if self.reported || !self.admission.judges() {
+        if self.took.is_some() || !self.admission.judges() {
             return self.report(outcome);
         }
-        self.reported = true;
         let took = self.began.elapsed();
+        self.took = Some(took);
         self.endpoint.report(outcome, took);
         match Ending::of(head, took) {
             Ok(ending) => self.ending = Some(ending),
@@ -131,6 +132,11 @@ impl Lease {
     /// end.
     pub(crate) fn awaits_client(&mut self) {
         self.awaits_client = self.admission.is_watched();
+    }
+
+    /// How long it took, if it has come to anything.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        self.took
     }
 
     /// Host and port of the endpoint that was chosen.

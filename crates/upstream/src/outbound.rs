@@ -100,9 +100,8 @@ impl Trail {
     }
 
     /// Begins a try; its place.
-    pub(crate) fn begin(&mut self, endpoint: &Arc<str>, hedge: bool) -> usize {
+    pub(crate) fn begin(&mut self, endpoint: &Arc<str>, began: Instant, hedge: bool) -> usize {
         let endpoint = Arc::clone(endpoint);
-        let began = Instant::now();
         self.tries.push(Try { endpoint, outcome: None, duration: Duration::ZERO, hedge, began });
         self.tries.len() - 1
     }
@@ -114,9 +113,27 @@ impl Trail {
 
     /// Ends the try at this place.
     pub(crate) fn end(&mut self, at: usize, outcome: Outcome) {
+        if let Some(one) = self.tries.get(at) {
+            self.end_after(at, outcome, one.began.elapsed());
+        }
+    }
+
+    /// Ends the try at this place, which took so long.
+    pub(crate) fn end_after(&mut self, at: usize, outcome: Outcome, took: Duration) {
         if let Some(one) = self.tries.get_mut(at) {
-            one.duration = one.began.elapsed();
-            one.outcome = Some(outcome);
+            (one.duration, one.outcome) = (took, Some(outcome));
+        }
+    }
+
+    /// From the first choice of an endpoint to the end of the last try, or to now where that has not ended.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        let (Some(first), Some(last)) = (self.tries.first(), self.tries.last()) else {
+            return Duration::ZERO;
+        };
+        match last.outcome {
+            Some(_) => last.began.duration_since(first.began) + last.duration,
+            None => first.began.elapsed(),
         }
     }
 }

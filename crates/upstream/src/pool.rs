@@ -8,6 +8,7 @@ use crate::supervision::{Lasting, Slot};
 use portcullis_wire::client::{Http1Connection, Http2Connection};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -108,9 +109,28 @@ impl Shelf {
     }
 }
 
+/// Spreads endpoints' ids over a table. They are ours and run on, so that nobody can choose them.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Knuth's multiplicative hashing, by 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Pool {
-    shelves: HashMap<u64, Shelf>,
+    shelves: HashMap<u64, Shelf, BuildHasherDefault<IdHasher>>,
     swept: bool,
 }
 
@@ -128,8 +148,7 @@ fn with_shelf<T>(endpoint: &Arc<Endpoint>, work: impl FnOnce(&mut Shelf) -> T) -
 }
 
 /// The connection that rested last, if one of those that rest is still good.
-pub(crate) fn take(endpoint: &Arc<Endpoint>) -> Option<Kept> {
-    let now = Instant::now();
+pub(crate) fn take(endpoint: &Arc<Endpoint>, now: Instant) -> Option<Kept> {
     with(|pool| {
         let shelf = pool.shelves.get_mut(&endpoint.id)?;
         while let Some(mut resting) = shelf.resting.pop_back() {

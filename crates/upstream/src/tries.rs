@@ -33,6 +33,7 @@ struct Attempt {
     outcome: Outcome,
     /// The connection had served before and ended without a byte of an answer.
     stale: bool,
+    took: Duration,
 }
 
 impl Attempt {
@@ -102,6 +103,7 @@ impl Upstream {
         let mut tried = Tried::new();
         let mut failure = UpstreamFailure::NoEndpoint;
         loop {
+            let began = Instant::now();
             let (endpoint, admission) = match self.group.enter(&outbound.pick(&tried)) {
                 Ok(entered) => entered,
                 // What became of the endpoints that were asked says more than that no other could be.
@@ -109,8 +111,8 @@ impl Upstream {
                 Err(_) => break,
             };
             tried.push(endpoint.id);
-            let at = trail.begin(&endpoint.address, false);
-            match self.lease(&endpoint, admission, outbound, framing, true).await {
+            let at = trail.begin(&endpoint.address, began, false);
+            match self.lease(&endpoint, admission, outbound, framing, true, began).await {
                 Ok(mut lease) => {
                     lease.awaits_client();
                     return Ok(lease);
@@ -158,10 +160,11 @@ impl Upstream {
         {
             return Box::pin(self.hedged(hedge, request, answer, trail)).await;
         }
+        let began = Instant::now();
         let (endpoint, admission) = self.group.enter(&outbound.pick(&[]))?;
-        let at = trail.begin(&endpoint.address, false);
-        let attempt = self.attempt(&endpoint, admission, request, true, answer).await;
-        trail.end(at, attempt.outcome);
+        let at = trail.begin(&endpoint.address, began, false);
+        let attempt = self.attempt(&endpoint, admission, request, true, began, answer).await;
+        trail.end_after(at, attempt.outcome, attempt.took);
         if let Outcome::Answered { status } = attempt.outcome
             && !self.retry.refuses(status)
         {
@@ -208,6 +211,7 @@ impl Upstream {
                 sleep(wait).await;
             }
             // One that is not tried yet; where there is none, any that can be connected to.
+            let began = Instant::now();
             let enter = |not: &[u64]| self.group.enter(&request.outbound.pick(not));
             let Ok((endpoint, admission)) = enter(&asked.all).or_else(|_| enter(&asked.unreachable)) else {
                 return attempt.result();
@@ -215,9 +219,9 @@ impl Upstream {
             tracing::debug!(upstream = %self.name(), outcome = ?attempt.outcome, ?wait, next = %endpoint.address, "trying again");
             let reuse = !attempt.stale;
             attempt.abandon();
-            let at = trail.begin(&endpoint.address, false);
-            attempt = self.attempt(&endpoint, admission, request, reuse, answer).await;
-            trail.end(at, attempt.outcome);
+            let at = trail.begin(&endpoint.address, began, false);
+            attempt = self.attempt(&endpoint, admission, request, reuse, began, answer).await;
+            trail.end_after(at, attempt.outcome, attempt.took);
             asked.note(&endpoint, attempt.outcome);
         }
     }
@@ -229,27 +233,30 @@ impl Upstream {
         admission: Admission,
         request: Request<'_>,
         reuse: bool,
+        began: Instant,
         answer: &mut ResponseHead,
     ) -> Attempt {
         let Request { outbound, body, framing } = request;
-        let began = Instant::now();
-        let mut lease = match self.lease(endpoint, admission, outbound, framing, reuse).await {
+        let mut lease = match self.lease(endpoint, admission, outbound, framing, reuse, began).await {
             Ok(lease) => lease,
-            Err(why) => return Attempt { lease: None, outcome: Outcome::Unreachable(why), stale: false },
-        };
-        let result = match self.retry.per_try_timeout {
-            None => transact(&mut lease, body, answer).await,
-            Some(limit) => {
-                let left = limit.saturating_sub(began.elapsed());
-                match timeout(left, transact(&mut lease, body, answer)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(lease.fail(UpstreamFailure::TryTimeout)),
-                }
+            Err(why) => {
+                let (outcome, took) = (Outcome::Unreachable(why), began.elapsed());
+                return Attempt { lease: None, outcome, stale: false, took };
             }
         };
+        let result = {
+            // Not to be moved from here, so that there is room for it once.
+            let transact = pin!(transact(&mut lease, body, answer));
+            match self.retry.per_try_timeout {
+                None => Ok(transact.await),
+                Some(limit) => timeout(limit.saturating_sub(began.elapsed()), transact).await,
+            }
+        };
+        let result = result.unwrap_or_else(|_| Err(lease.fail(UpstreamFailure::TryTimeout)));
         let stale = result == Err(UpstreamFailure::Closed) && lease.was_idle();
         let outcome = Outcome::of(&result, answer);
-        Attempt { lease: Some(lease), outcome, stale }
+        let took = lease.took().unwrap_or_else(|| began.elapsed());
+        Attempt { lease: Some(lease), outcome, stale, took }
     }
 
     /// A connection to an endpoint, on which the exchange has begun.
@@ -260,10 +267,11 @@ impl Upstream {
         outbound: &Outbound<'_>,
         framing: Framing,
         reuse: bool,
+        began: Instant,
     ) -> Result<Lease, UpstreamFailure> {
         admission.within_callers_time(outbound.deadline.is_some_and(|deadline| deadline.callers));
         let head = outbound.told();
-        let leased = connection::lease(self, endpoint, admission, &head, framing, reuse).await;
+        let leased = connection::lease(self, endpoint, admission, &head, framing, reuse, began).await;
         leased.inspect_err(|why| {
             tracing::debug!(upstream = %self.name(), endpoint = %endpoint.address, why = why.as_str(), "no connection");
         })
@@ -278,10 +286,11 @@ impl Upstream {
         answer: &mut ResponseHead,
         trail: &mut Trail,
     ) -> Result<Lease, UpstreamFailure> {
+        let began = Instant::now();
         let (first, admission) = self.group.enter(&request.outbound.pick(&[]))?;
         let mut asked = Asked::default();
-        let first_at = trail.begin(&first.address, false);
-        let mut one = pin!(self.attempt_apart(&first, admission, request));
+        let first_at = trail.begin(&first.address, began, false);
+        let mut one = pin!(self.attempt_apart(&first, admission, request, began));
         let early = tokio::select! {
             biased;
             ended = &mut one => Some(ended),
@@ -289,8 +298,9 @@ impl Upstream {
         };
         let second = if early.is_some() { None } else { self.second(request.outbound, &[first.id]) };
         let (attempt, head) = if let Some((second, admission, _taken)) = second {
-            let second_at = trail.begin(&second.address, true);
-            let mut two = pin!(self.attempt_apart(&second, admission, request));
+            let began = Instant::now();
+            let second_at = trail.begin(&second.address, began, true);
+            let mut two = pin!(self.attempt_apart(&second, admission, request, began));
             let (ended, is_first) = tokio::select! {
                 biased;
                 ended = &mut one => (ended, true),
@@ -348,9 +358,10 @@ impl Upstream {
         endpoint: &Arc<Endpoint>,
         admission: Admission,
         request: Request<'_>,
+        began: Instant,
     ) -> (Attempt, ResponseHead) {
         let mut head = ResponseHead::default();
-        let attempt = self.attempt(endpoint, admission, request, true, &mut head).await;
+        let attempt = self.attempt(endpoint, admission, request, true, began, &mut head).await;
         (attempt, head)
     }
 

@@ -1,4 +1,5 @@
-//! Writing heads and chunk sizes. Messages are built anew: nothing is copied from a wire to a wire.
+//! Writing heads and chunk sizes. Messages are built anew: nothing is copied from a wire to a wire but the fields that pass,
+//! and those together only where they came as the lines that they would be written as.
 
 use portcullis_http::{Fields, Framing, RequestHead, ResponseHead, Upgrade, push_decimal, reason_phrase};
 use std::io::Write as _;
@@ -39,11 +40,15 @@ pub(crate) fn trailers(trailers: &Fields, out: &mut Vec<u8>) {
 
 /// A response's head for a client. `close` says that the connection ends with it.
 pub(crate) fn response(head: &ResponseHead, framing: Framing, close: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    push_decimal(u64::from(head.status), out);
-    out.push(b' ');
-    out.extend_from_slice(reason_phrase(head.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    if head.status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(u64::from(head.status), out);
+        out.push(b' ');
+        out.extend_from_slice(reason_phrase(head.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     fields(&head.fields, out);
     // An answer that can never have a body says no length (RFC 9110 §8.6).
     if head.status >= 200 && head.status != 204 {
@@ -62,12 +67,7 @@ pub(crate) fn response(head: &ResponseHead, framing: Framing, close: bool, out: 
 fn fields(fields: &Fields, out: &mut Vec<u8>) {
     // What stands around them too, and the lines that follow.
     out.reserve(fields.size() + 4 * fields.len() + 128);
-    for (name, value) in fields.iter() {
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-    }
+    fields.write_lines(out);
 }
 
 fn length(framing: Framing, out: &mut Vec<u8>) {

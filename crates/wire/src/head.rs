@@ -6,7 +6,7 @@
 use crate::framing::Seen;
 use portcullis_http::{
     Fields, Framing, Malformed, Method, Rejection, RequestHead, ResponseHead, Upgrade, UpstreamFailure,
-    Version, is_token, is_value, token_length,
+    Version, is_token, is_value, leading_text, leading_token, leading_value,
 };
 use std::ops::Range;
 
@@ -274,20 +274,62 @@ fn fields<E>(
     fields: &mut Fields,
     mut judge: impl FnMut(usize, &[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), Option<E>> {
-    let text = lines.text;
-    let begin = lines.at;
-    let mut block = fields.block();
-    for line in lines.by_ref() {
-        let start = line.start;
-        let (name, value) = split_field(text.get(line).unwrap_or_default()).ok_or(None)?;
-        let bytes =
-            |range: &Range<usize>| text.get(start + range.start..start + range.end).unwrap_or_default();
-        judge(block.len(), bytes(&name), bytes(&value)).map_err(Some)?;
-        let from = |range: Range<usize>| start + range.start - begin..start + range.end - begin;
-        block.append(from(name), from(value));
+    let text = lines.text.get(lines.at..).unwrap_or_default();
+    let mut block = fields.block(text);
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.starts_with(b"\r\n") {
+            at += 2;
+            break;
+        }
+        let line = FieldLine::read(rest).ok_or(None)?;
+        let part = |range: &Range<usize>| rest.get(range.clone()).unwrap_or_default();
+        judge(block.len(), part(&(0..line.name)), part(&line.value)).map_err(Some)?;
+        block.append(at..at + line.name, at + line.value.start..at + line.value.end, line.plain);
+        at += line.length;
     }
-    block.end(text.get(begin..lines.at).unwrap_or_default());
+    block.end(at);
+    lines.at += at;
     Ok(())
+}
+
+/// What stands where in a field line.
+struct FieldLine {
+    /// Bytes of the name.
+    name: usize,
+    /// The name is of letters, digits and hyphens.
+    plain: bool,
+    value: Range<usize>,
+    /// Bytes of the whole line.
+    length: usize,
+}
+
+impl FieldLine {
+    /// Reads the line that `text` begins with; `None` where RFC 9112 §5 does not allow it, or it is not whole.
+    fn read(text: &[u8]) -> Option<Self> {
+        let (name, plain) = leading_token(text);
+        if name == 0 || text.get(name) != Some(&b':') {
+            return None;
+        }
+        let value = text.get(name + 1..)?;
+        let (value, end) = value.split_at_checked(leading_value(value))?;
+        if end.first_chunk() != Some(b"\r\n") {
+            return None;
+        }
+        let start = name + 1;
+        let length = start + value.len() + 2;
+        let is_blank = |b: &u8| matches!(*b, b' ' | b'\t');
+        // As nearly all write it.
+        if let [b' ', first, .., last] = value
+            && !is_blank(first)
+            && !is_blank(last)
+        {
+            return Some(FieldLine { name, plain, value: start + 1..start + value.len(), length });
+        }
+        let before = value.iter().take_while(|b| is_blank(b)).count();
+        let behind = value.get(before..)?.iter().rev().take_while(|b| is_blank(b)).count();
+        Some(FieldLine { name, plain, value: start + before..start + value.len() - behind, length })
+    }
 }
 
 fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<(), Rejection> {
@@ -296,11 +338,9 @@ fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
     let Some((method, rest)) = part(line) else { return Err(malformed) };
     let Some((target, version)) = part(rest) else { return Err(malformed) };
     // Methods are case-sensitive and all registered ones are upper case: `get` is a probe or a bug.
-    if !is_token(method)
-        || method.len() > MAX_METHOD
-        || target.is_empty()
-        || method.iter().any(u8::is_ascii_lowercase)
-    {
+    let is_method = Method::from_bytes(method) != Method::Other
+        || is_token(method) && method.len() <= MAX_METHOD && !method.iter().any(u8::is_ascii_lowercase);
+    if !is_method || target.is_empty() {
         return Err(malformed);
     }
     let version = match version {
@@ -316,8 +356,8 @@ fn request_line(line: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
     if target.len() > limits.target {
         return Err(Rejection::TargetTooLong);
     }
-    // What else may stand in a target is for its reader to say.
-    if target.iter().any(|&b| b <= 0x20 || b == 0x7f) {
+    // There is no space in it. What else may stand in a target is for its reader to say.
+    if leading_text(target) != target.len() {
         return Err(malformed);
     }
     head.set_line(method, target, version);
@@ -345,21 +385,6 @@ fn status_line(line: &[u8], head: &mut ResponseHead) -> Result<(), BadResponse> 
     }
     head.status = digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));
     if (100..=599).contains(&head.status) { Ok(()) } else { Err(BadResponse) }
-}
-
-/// Where name and value of a field line stand in it; `None` where RFC 9112 §5 does not allow it.
-fn split_field(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
-    let colon = token_length(line);
-    if colon == 0 || line.get(colon) != Some(&b':') {
-        return None;
-    }
-    let (start, end) = (colon + 1, line.len());
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let value = line.get(start..)?;
-    let before = value.iter().take_while(|b| blank(b)).count();
-    let behind = value.get(before..)?.iter().rev().take_while(|b| blank(b)).count();
-    let value = start + before..end - behind;
-    is_value(line.get(value.clone())?).then_some((0..colon, value))
 }
 
 /// The fields of a trailer section whose lines are whole; `None` where one is no field line.

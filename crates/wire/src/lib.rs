@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod buffers;
 pub mod chunked;
 pub mod client;
 mod encode;

@@ -1,6 +1,7 @@
 //! A socket with one buffer in, one out, and a deadline on each.
 
 use crate::SinkError;
+use crate::buffers;
 use crate::chunked::Decoder;
 use crate::encode;
 use crate::head::read_trailers;
@@ -173,7 +174,7 @@ const _: () = assert!(room::ROOM > BODY_READ);
 /// Windows in which what TLS holds back must have left.
 const FLUSH_WINDOWS: u32 = 3;
 /// Room for the beginning of a head, which is all of most.
-const HEAD_FIRST: usize = 2 * 1024;
+const HEAD_FIRST: usize = buffers::FIRST;
 /// Room asked for before each read of what is discarded.
 const DISCARD_READ: usize = 8 * 1024;
 
@@ -274,23 +275,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         self.poll_fill(cx, if full == self.input.capacity() { full } else { 1 })
     }
 
-    /// Reads the beginning of a head; nothing is allocated before there is one.
+    /// Reads the beginning of a head; no buffer is taken before there is one.
     fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() > 0 && self.input.try_reclaim(HEAD_FIRST) {
+            return tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
+        }
         let mut room = [const { MaybeUninit::uninit() }; HEAD_FIRST];
         let mut read = ReadBuf::uninit(&mut room);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if !read.filled().is_empty() {
+            self.input = buffers::input();
+        }
         self.input.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     }
 
     /// Gives up the buffers of a connection that may rest for long.
     pub(crate) fn rest(&mut self) {
-        if self.input.is_empty() {
-            room::give(std::mem::take(&mut self.input));
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            let mut input = std::mem::take(&mut self.input);
+            // What a body was read into, or a head.
+            if input.try_reclaim(room::ROOM) { room::give(input) } else { buffers::keep_input(input) }
         }
-        if self.out.is_empty() {
-            self.out = Vec::new();
+        if self.out.is_empty() && self.out.capacity() > 0 {
+            buffers::keep_output(std::mem::take(&mut self.out));
         }
+    }
+
+    /// What a head is written to.
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = buffers::output();
+        }
+        &mut self.out
     }
 
     // ---- the incoming body
@@ -509,8 +526,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 Some(piece) if self.waited_to_write && piece.len() < self.payload.len() => (piece, &b""[..]),
                 _ => (&self.payload[..], self.after_payload),
             };
-            let slices = [IoSlice::new(head), IoSlice::new(payload), IoSlice::new(after)];
-            match Pin::new(&mut self.io).poll_write_vectored(cx, &slices) {
+            let io = Pin::new(&mut self.io);
+            let polled = if payload.is_empty() && after.is_empty() {
+                io.poll_write(cx, head)
+            } else {
+                io.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(payload), IoSlice::new(after)])
+            };
+            match polled {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.write_wait.took(count, self.timeouts.write_least);
                     self.wrote(count);

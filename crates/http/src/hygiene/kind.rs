@@ -1,5 +1,7 @@
 //! What becomes of a field, by its name.
 
+use crate::fields::bit;
+
 /// What may become of a field, by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -115,6 +117,25 @@ static LENGTHS: [u64; 26] = {
     lengths
 };
 
+/// The bits of all names that concern one hop ([`bit`]): most fields have none of them, which shows at once.
+pub(super) const HOP_BY_HOP: u64 = {
+    let mut bits = 0;
+    let mut letter = b'a';
+    while letter <= b'z' {
+        let known = names(letter);
+        let mut at = 0;
+        #[expect(clippy::indexing_slicing, reason = "beyond the end it would be an error at compile time")]
+        while at < known.len() {
+            if matches!(known[at].1, Kind::HopByHop) {
+                bits |= bit(known[at].0);
+            }
+            at += 1;
+        }
+        letter += 1;
+    }
+    bits
+};
+
 /// Beginnings of names that tell who the caller is.
 const IDENTITY: [&[u8]; 9] = [
     b"x-consumer-",
@@ -131,7 +152,13 @@ const IDENTITY: [&[u8]; 9] = [
 /// The kind of a field, by its name as it stands or as it reads folded.
 pub(super) fn kind(name: &[u8], folded: bool) -> Option<Kind> {
     let read = |byte: u8| if folded { fold(byte) } else { byte.to_ascii_lowercase() };
-    let reads = |text: &[u8], known: &[u8]| text.iter().zip(known).all(|(byte, known)| read(*byte) == *known);
+    let reads = |text: &[u8], known: &[u8]| {
+        if folded {
+            text.iter().zip(known).all(|(byte, known)| read(*byte) == *known)
+        } else {
+            text.get(..known.len()).is_some_and(|text| text.eq_ignore_ascii_case(known))
+        }
+    };
     let first = read(*name.first()?);
     let lengths = LENGTHS.get(usize::from(first.wrapping_sub(b'a'))).copied().unwrap_or(0);
     if lengths.checked_shr(u32::try_from(name.len()).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1 {
@@ -141,8 +168,10 @@ pub(super) fn kind(name: &[u8], folded: bool) -> Option<Kind> {
         }
     }
     // The rest goes by how the name begins.
-    if !matches!(first, b'x' | b's') {
-        return None;
+    let (second, third) = (name.get(1).map(|byte| read(*byte)), name.get(2).map(|byte| read(*byte)));
+    match (first, second, third) {
+        (b'x', Some(b'-'), Some(b'a' | b'c' | b'f' | b'p' | b's')) | (b's', Some(b's'), Some(b'l')) => {}
+        _ => return None,
     }
     let begins = |known: &[u8]| name.len() >= known.len() && reads(name, known);
     if begins(b"x-forwarded") {
@@ -173,8 +202,23 @@ mod tests {
                 assert_eq!(super::kind(&upper, false), Some(*kind));
                 let folded: Vec<u8> = name.iter().map(|b| if *b == b'-' { b'_' } else { *b }).collect();
                 assert_eq!(super::kind(&folded, true), Some(*kind));
+                assert!(*kind != Kind::HopByHop || bit(&upper) & HOP_BY_HOP != 0);
             }
         }
+    }
+
+    #[test]
+    fn beginnings_are_looked_for_by_their_third_letter() {
+        for begin in IDENTITY {
+            assert_eq!(
+                kind(&[begin, b"a"].concat(), false),
+                Some(Kind::Identity),
+                "{}",
+                begin.escape_ascii()
+            );
+        }
+        assert_eq!(kind(b"X-Portcullis-Any", false), Some(Kind::Ours));
+        assert_eq!(kind(b"x_forwarded_any", true), Some(Kind::Ours));
     }
 
     #[test]

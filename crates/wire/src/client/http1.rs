@@ -56,7 +56,7 @@ impl Http1Connection {
     /// Sends the head of a request whose body, framed so, will be pushed. The head's fields must be clean
     /// ([`portcullis_http::hygiene`]) and name the `Host`.
     pub fn begin(&mut self, head: &RequestHead, framing: Framing, settings: &ClientSettings) {
-        encode::request(head, framing, &mut self.transport.out);
+        encode::request(head, framing, self.transport.output());
         self.transport.announce_body(framing, true);
         self.transport.timeouts = settings.body.clone();
         self.response_limit = settings.response;

@@ -315,7 +315,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Source for Http1Downstream<'_, IO> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         if self.expects && !self.started {
             if self.transport.input.is_empty() {
-                self.transport.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.transport.output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             self.expects = false;
         }
@@ -360,7 +360,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<'
         let refused = head.status >= 400
             && (self.expects || self.transport.body_left().is_some_and(|left| left > DISCARD));
         self.keep_alive &= framing != Framing::Close && !self.drain.is_on() && !refused;
-        encode::response(head, framing, !self.keep_alive, &mut self.transport.out);
+        encode::response(head, framing, !self.keep_alive, self.transport.output());
         let body_allowed = !self.to_head && head.status >= 200 && head.status != 204 && head.status != 304;
         self.transport.announce_body(framing, body_allowed);
     }
@@ -369,7 +369,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<'
         self.started = true;
         self.keep_alive = false;
         self.until_close = true;
-        encode::switching(head, &mut self.transport.out);
+        encode::switching(head, self.transport.output());
         self.transport.switch();
     }
 
