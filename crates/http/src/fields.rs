@@ -68,11 +68,12 @@ pub struct Fields {
     items: Vec<Item>,
     /// The bits of all names that were ever here ([`bit`]): what is asked for is seldom there, and this says so at once.
     names: u64,
-    /// There may be a name with others than letters, digits and hyphens.
-    odd: bool,
 }
 
-/// One of 64 bits for each name, the same for all its spellings.
+/// The bit beside those of names: there may be a name with others than letters, digits and hyphens.
+const ODD: u64 = 1 << 63;
+
+/// One of 63 bits for each name, the same for all its spellings.
 #[inline]
 pub(crate) const fn bit(name: &[u8]) -> u64 {
     // Setting this bit makes letters small. What it does to others it does to all of them.
@@ -80,7 +81,8 @@ pub(crate) const fn bit(name: &[u8]) -> u64 {
         (Some(first), Some(last)) => (*first | 0x20, *last | 0x20),
         _ => (0, 0),
     };
-    1 << (((name.len() as u64).wrapping_mul(11) ^ first as u64 ^ (last as u64).wrapping_mul(5)) & 63)
+    let place = ((name.len() as u64).wrapping_mul(11) ^ first as u64 ^ (last as u64).wrapping_mul(5)) & 63;
+    1 << if place < 63 { place } else { 0 }
 }
 
 /// Buffers that a thread keeps for the messages to come.
@@ -128,7 +130,7 @@ impl Clone for Fields {
             copy.make_room(self.buffer.len());
             copy.buffer.extend_from_slice(&self.buffer);
             copy.items.extend_from_slice(&self.items);
-            (copy.names, copy.odd) = (self.names, self.odd);
+            copy.names = self.names;
         }
         copy
     }
@@ -159,7 +161,7 @@ impl Fields {
             return Err(InvalidField);
         }
         self.append_line(name, value);
-        self.odd |= !plain;
+        self.names |= if plain { 0 } else { ODD };
         Ok(())
     }
 
@@ -168,7 +170,7 @@ impl Fields {
     pub fn append_parsed(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(is_token(name) && is_value(value));
         self.append_line(name, value);
-        self.odd = true;
+        self.names |= ODD;
     }
 
     #[inline]
@@ -196,7 +198,7 @@ impl Fields {
         let length = self.buffer.len() - value;
         self.buffer.extend_from_slice(END);
         self.push(start, name, length);
-        self.odd = true;
+        self.names |= ODD;
     }
 
     /// Takes note of a line at the end of the buffer.
@@ -296,7 +298,7 @@ impl Fields {
     /// Whether it is known that all names are of letters, digits and hyphens.
     #[must_use]
     pub fn is_plainly_named(&self) -> bool {
-        !self.odd
+        self.names & ODD == 0
     }
 
     /// Keeps only the fields for which `keep(name, value)` holds.
@@ -332,7 +334,7 @@ impl Fields {
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.items.clear();
-        (self.names, self.odd) = (0, false);
+        self.names = 0;
     }
 
     fn find(&self, name: &[u8]) -> Option<&Item> {

@@ -1,6 +1,6 @@
 //! Fields that are read of a text all at once.
 
-use super::{BETWEEN, END, Fields, Item, Span, bit};
+use super::{BETWEEN, END, Fields, Item, ODD, Span, bit};
 use std::ops::Range;
 
 /// Fields that are lines of one text, while they are read of it.
@@ -13,7 +13,6 @@ pub struct Block<'a, 't> {
     /// Where its text will stand.
     base: usize,
     names: u64,
-    odd: bool,
 }
 
 impl Block<'_, '_> {
@@ -21,7 +20,7 @@ impl Block<'_, '_> {
     /// that the name is of letters, digits and hyphens.
     pub fn append(&mut self, name: Range<usize>, value: Range<usize>, plain: bool) {
         self.names |= bit(self.text.get(name.clone()).unwrap_or_default());
-        self.odd |= !plain;
+        self.names |= if plain { 0 } else { ODD };
         let part = |at: usize| self.text.get(at..).and_then(<[u8]>::first_chunk);
         let line =
             value.start == name.end + 2 && part(name.end) == Some(BETWEEN) && part(value.end) == Some(END);
@@ -48,7 +47,6 @@ impl Block<'_, '_> {
         self.fields.make_room(text.len());
         self.fields.buffer.extend_from_slice(text);
         self.fields.names |= self.names;
-        self.fields.odd |= self.odd;
         self.before = self.fields.items.len();
     }
 }
@@ -64,7 +62,7 @@ impl Fields {
     pub fn block<'t>(&mut self, text: &'t [u8]) -> Block<'_, 't> {
         self.make_room(0);
         let (before, base) = (self.items.len(), self.buffer.len());
-        Block { fields: self, text, before, base, names: 0, odd: false }
+        Block { fields: self, text, before, base, names: 0 }
     }
 }
 

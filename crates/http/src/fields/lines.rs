@@ -30,7 +30,6 @@ impl Fields {
         }
         self.copy(other, &mut run);
         self.names |= other.names;
-        self.odd |= other.odd;
     }
 
     /// Copies a part of another message's buffer, which leaves none.
