@@ -482,7 +482,10 @@ fn a_spent_budget_refuses_and_recovers() {
     );
     let body = vec![b'x'; 80_000];
     let post = || request(gateway.public(), "POST /held/x", &[], &body);
+    // The client has its answer before the gateway has given back what it held for it.
+    let nothing_is_held = || gateway.wait_for_sample("portcullis_buffered_body_bytes", |held| held == 0.0);
     assert_eq!(post().status(), 200);
+    nothing_is_held();
     let mut holding = RawClient::connect(gateway.public()).unwrap();
     holding.send("POST /held/x HTTP/1.1\r\nhost: a\r\ncontent-length: 80000\r\n\r\n").unwrap();
     holding.send(&body[..70_000]).unwrap();
@@ -496,6 +499,7 @@ fn a_spent_budget_refuses_and_recovers() {
     assert_eq!(request(gateway.public(), "POST /stream/x", &[], &body).status(), 200);
     holding.send(&body[70_000..]).unwrap();
     assert_eq!(holding.response().unwrap().body.len(), 80_000);
+    nothing_is_held();
     assert_eq!(post().status(), 200);
     // A client that goes away gives back what was held for it.
     for _ in 0..5 {

@@ -112,7 +112,7 @@ fn within(low: u64, first: u8, last: u8) -> u64 {
 fn plain(eight: [u8; 8]) -> u64 {
     let text = u64::from_le_bytes(eight);
     let low = text & !HIGH;
-    let letter = within(low | 0x20 * EACH, b'a', b'z');
+    let letter = within(low | (0x20 * EACH), b'a', b'z');
     (letter | within(low, b'0', b'9') | within(low, b'-', b'-')) & !text
 }
 
