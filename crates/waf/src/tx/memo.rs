@@ -83,6 +83,8 @@ struct Bucket {
     hashes: [u64; BUCKET],
     /// Those that were asked for since all were, one bit each.
     recent: u8,
+    /// Where the next value goes, if what is there was not asked for: what came together is not to drive one another out.
+    hand: u8,
     slots: [Option<Box<Slot>>; BUCKET],
 }
 
@@ -163,11 +165,14 @@ impl Memo {
         let Some(bucket) = self.buckets.get_mut(first) else { return Place::NONE };
         let empty = bucket.hashes.iter().position(|hash| *hash == 0);
         let at = empty.unwrap_or_else(|| {
-            if bucket.recent.count_ones() as usize == BUCKET {
+            if bucket.recent == u8::MAX {
                 bucket.recent = 0;
             }
-            bucket.recent.trailing_ones() as usize
+            let hand = u32::from(bucket.hand);
+            let from_hand = bucket.recent.rotate_right(hand).trailing_ones();
+            (from_hand + hand) as usize % BUCKET
         });
+        bucket.hand = (at as u8 + 1) % BUCKET as u8;
         let (Some(hash), Some(slot)) = (bucket.hashes.get_mut(at), bucket.slots.get_mut(at)) else {
             return Place::NONE;
         };
@@ -236,6 +241,25 @@ mod tests {
         let last = memo.find(&seen(b"", &[99], 8)).unwrap();
         assert_eq!(memo.open(last), [Open::new(1)]);
         assert_eq!(memo.keep(&seen(b"", &[0; LONGEST + 1], 8), &[]), Place::NONE);
+    }
+
+    #[test]
+    fn what_came_together_stays_together() {
+        let mut memo = Memo::default();
+        for value in 0..50u8 {
+            memo.keep(&seen(b"once", &[value], 8), &[]);
+        }
+        let mut kept = 0;
+        for request in 0..10 {
+            for name in [b"a", b"b", b"c"] {
+                match memo.find(&seen(name, b"again", 8)) {
+                    Some(_) => kept += 1,
+                    None => _ = memo.keep(&seen(name, b"again", 8), &[]),
+                }
+            }
+            memo.keep(&seen(b"once", &[100 + request], 8), &[]);
+        }
+        assert_eq!(kept, 27);
     }
 
     #[test]
