@@ -35,35 +35,7 @@ impl fmt::Write for ValueWriter<'_> {
 
 /// Appends a number as text.
 pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
-    // Nearly all are, and are divided faster.
-    let Ok(small) = u32::try_from(number) else { return push_large(number, out) };
-    let mut digits = [0; 10];
-    let mut rest = small;
-    let mut length = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
-}
-
-fn push_large(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut rest = number;
-    let mut length = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends an address as text, an IPv6 one without brackets.

@@ -1,39 +1,63 @@
 //! Buffers that a thread keeps for connections that have something to say: one that waits holds none, and one that goes
-//! on allocates none.
+//! on allocates none. What was read and written a moment ago is in the processor's cache, besides, which fresh memory is
+//! not.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
-/// Buffers of each kind that a thread keeps.
+/// Buffers for heads that a thread keeps, of those to read into and of those to write from.
 const KEPT: usize = 32;
 /// What is larger than this goes back to the allocator: one large message must not be paid for ever after.
 const KEPT_BYTES: usize = 16 * 1024;
 /// Room of a new one: most heads, and a small body behind them.
 pub(crate) const FIRST: usize = 2 * 1024;
 
+/// What is read of a body at once, and the head in front of it.
+pub(crate) const ROOM: usize = 72 * 1024;
+/// Rooms that a thread keeps. A body that passes as it comes is read and written before anything else is read; only bodies
+/// that their clients take slowly keep their room for longer.
+const KEPT_ROOMS: usize = 4;
+
+type Shelf<T> = RefCell<Vec<T>>;
+
 thread_local! {
-    static INPUT: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    static OUTPUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static INPUT: Shelf<BytesMut> = const { RefCell::new(Vec::new()) };
+    static OUTPUT: Shelf<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static ROOMS: Shelf<BytesMut> = const { RefCell::new(Vec::new()) };
 }
 
 /// A buffer to read into, with room for [`FIRST`] bytes.
 pub(crate) fn input() -> BytesMut {
-    let kept = INPUT.try_with(|kept| kept.try_borrow_mut().ok().and_then(|mut kept| kept.pop()));
-    kept.ok().flatten().unwrap_or_else(|| BytesMut::with_capacity(FIRST))
+    take(&INPUT).unwrap_or_else(|| BytesMut::with_capacity(FIRST))
+}
+
+/// A buffer to read a body into, with room for [`ROOM`] bytes.
+pub(crate) fn room() -> BytesMut {
+    take(&ROOMS).unwrap_or_else(|| BytesMut::with_capacity(ROOM))
 }
 
 /// A buffer to write from.
 pub(crate) fn output() -> Vec<u8> {
-    let kept = OUTPUT.try_with(|kept| kept.try_borrow_mut().ok().and_then(|mut kept| kept.pop()));
-    kept.ok().flatten().unwrap_or_else(|| Vec::with_capacity(FIRST))
+    take(&OUTPUT).unwrap_or_else(|| Vec::with_capacity(FIRST))
 }
 
-/// Keeps a buffer, unless somebody still has a part of it.
+/// Keeps a buffer that was read into, unless somebody still has a part of it. What it holds is forgotten.
 pub(crate) fn keep_input(mut buffer: BytesMut) {
     buffer.clear();
-    if buffer.capacity() <= KEPT_BYTES && buffer.try_reclaim(FIRST) {
-        // A thread that ends keeps none.
-        let _ = INPUT.try_with(|kept| keep(kept, buffer));
+    if buffer.try_reclaim(ROOM) {
+        if buffer.capacity() <= 2 * ROOM {
+            keep(&ROOMS, KEPT_ROOMS, buffer);
+        }
+    } else if buffer.try_reclaim(FIRST) && buffer.capacity() <= KEPT_BYTES {
+        keep(&INPUT, KEPT, buffer);
+    }
+}
+
+/// Keeps what a piece of a body was read into, if this was the last of its pieces.
+pub(crate) fn keep_room(piece: Bytes) {
+    if let Ok(buffer) = piece.try_into_mut() {
+        keep_input(buffer);
     }
 }
 
@@ -41,17 +65,24 @@ pub(crate) fn keep_input(mut buffer: BytesMut) {
 pub(crate) fn keep_output(mut buffer: Vec<u8>) {
     buffer.clear();
     if (FIRST..=KEPT_BYTES).contains(&buffer.capacity()) {
-        // A thread that ends keeps none.
-        let _ = OUTPUT.try_with(|kept| keep(kept, buffer));
+        keep(&OUTPUT, KEPT, buffer);
     }
 }
 
-fn keep<T>(kept: &RefCell<Vec<T>>, buffer: T) {
-    if let Ok(mut kept) = kept.try_borrow_mut()
-        && kept.len() < KEPT
-    {
-        kept.push(buffer);
-    }
+// A thread that is about to end has no shelves any more, and needs none.
+
+fn take<T>(shelf: &'static LocalKey<Shelf<T>>) -> Option<T> {
+    shelf.try_with(|kept| kept.try_borrow_mut().ok()?.pop()).ok().flatten()
+}
+
+fn keep<T>(shelf: &'static LocalKey<Shelf<T>>, most: usize, buffer: T) {
+    let _ = shelf.try_with(|kept| {
+        if let Ok(mut kept) = kept.try_borrow_mut()
+            && kept.len() < most
+        {
+            kept.push(buffer);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -75,5 +106,28 @@ mod tests {
         large.reserve(KEPT_BYTES + 1);
         keep_output(large);
         assert!(output().capacity() <= KEPT_BYTES);
+    }
+
+    #[test]
+    fn the_room_of_a_body_comes_back_with_its_last_piece() {
+        let mut buffer = room();
+        let place = buffer.as_ptr();
+        buffer.extend_from_slice(&[b'x'; ROOM]);
+        let (one, other) = (buffer.split_to(100).freeze(), buffer.split().freeze());
+        keep_input(buffer);
+        assert_ne!(room().as_ptr(), place, "two pieces are alive");
+        keep_room(one);
+        assert_ne!(room().as_ptr(), place, "one is");
+        keep_room(other);
+        let again = room();
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 0, ROOM));
+    }
+
+    #[test]
+    fn what_is_too_small_or_too_large_is_not_kept() {
+        keep_input(BytesMut::with_capacity(10));
+        keep_room(Bytes::from_static(b"static"));
+        keep_input(BytesMut::with_capacity(3 * ROOM));
+        assert_eq!((input().capacity(), room().capacity()), (FIRST, ROOM));
     }
 }

@@ -37,12 +37,13 @@ mod pipe;
 pub mod proxy;
 mod pump;
 mod rewind;
-mod room;
 pub mod server;
+mod stream;
 mod timer;
 mod transport;
 pub mod websocket;
 
 pub use message::{Call, Downstream, Service, Sink, SinkError, Source};
 pub use pump::{Pump, PumpError, collect};
-pub use transport::{IoStream, Transport};
+pub use stream::IoStream;
+pub use transport::Transport;

@@ -5,11 +5,10 @@ use crate::buffers;
 use crate::chunked::Decoder;
 use crate::encode;
 use crate::head::read_trailers;
-use crate::room;
+use crate::stream::IoStream;
 use crate::timer::{Stall, Wait};
 use bytes::{Buf, Bytes, BytesMut};
 use portcullis_http::{BodyError, Frame, Framing};
-use socket2::SockRef;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -17,80 +16,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
-
-/// A connection, in clear or over TLS, of either side.
-#[derive(Debug)]
-pub enum IoStream {
-    /// In clear.
-    Plain(TcpStream),
-    /// Over TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl IoStream {
-    /// Whether the kernel holds nothing that the other side sent, not even its end. The event loop may not have heard of
-    /// what has come just now, so the kernel itself is asked.
-    fn is_quiet(&self) -> bool {
-        let socket = match self {
-            IoStream::Plain(io) => io,
-            IoStream::Tls(io) => io.get_ref().0,
-        };
-        let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-impl AsyncRead for IoStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            IoStream::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            IoStream::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for IoStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            IoStream::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            IoStream::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            IoStream::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            IoStream::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            IoStream::Plain(io) => io.is_write_vectored(),
-            IoStream::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            IoStream::Plain(io) => Pin::new(io).poll_flush(cx),
-            IoStream::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            IoStream::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            IoStream::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
-}
 
 /// Deadlines on the body of one side.
 #[derive(Clone, Debug)]
@@ -111,7 +36,8 @@ pub struct BodyTimeouts {
 }
 
 impl Default for BodyTimeouts {
-    /// 30 s for the next bytes, 500 bytes a second after 10 s; 2400 bytes to be taken in 10 s, in pieces of 16 KiB from the first wait on.
+    /// 30 s for the next bytes, 500 bytes a second after 10 s; 2400 bytes to be taken in 10 s, in pieces of 16 KiB from the
+    /// first wait on.
     fn default() -> Self {
         BodyTimeouts {
             idle: Duration::from_secs(30),
@@ -170,7 +96,7 @@ enum Outgoing {
 const COPY_BELOW: usize = 8 * 1024;
 /// Room asked for before each read of a body.
 const BODY_READ: usize = 64 * 1024;
-const _: () = assert!(room::ROOM > BODY_READ);
+const _: () = assert!(buffers::ROOM > BODY_READ);
 /// Windows in which what TLS holds back must have left.
 const FLUSH_WINDOWS: u32 = 3;
 /// Room for the beginning of a head, which is all of most.
@@ -255,13 +181,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         if !self.input.is_empty() {
             return self.poll_fill_head(cx);
         }
-        let mut room = room::take();
+        let mut room = buffers::room();
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
         if room.len() > HEAD_FIRST {
             self.input = room;
         } else {
             self.input.extend_from_slice(&room);
-            room::give(room);
+            buffers::keep_input(room);
         }
         read
     }
@@ -293,9 +219,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Gives up the buffers of a connection that may rest for long.
     pub(crate) fn rest(&mut self) {
         if self.input.is_empty() && self.input.capacity() > 0 {
-            let mut input = std::mem::take(&mut self.input);
-            // What a body was read into, or a head.
-            if input.try_reclaim(room::ROOM) { room::give(input) } else { buffers::keep_input(input) }
+            buffers::keep_input(std::mem::take(&mut self.input));
         }
         if self.out.is_empty() && self.out.capacity() > 0 {
             buffers::keep_output(std::mem::take(&mut self.out));
@@ -362,7 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 }
             }
             if self.input.is_empty() && !self.input.try_reclaim(BODY_READ) {
-                self.input = room::take();
+                self.input = buffers::room();
             }
             match self.poll_fill(cx, BODY_READ) {
                 Poll::Ready(Ok(0)) if matches!(self.incoming, Incoming::UntilClose) => {
@@ -561,7 +485,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         let payload = (count - head).min(self.payload.len());
         self.payload.advance(payload);
         if self.payload.is_empty() {
-            room::done(std::mem::take(&mut self.payload));
+            buffers::keep_room(std::mem::take(&mut self.payload));
         }
         let after = count - head - payload;
         self.after_payload = self.after_payload.get(after..).unwrap_or_default();
